@@ -1,1 +1,21 @@
-//! 
+//! The vocabulary of Charter (names, resources, desired state, observations, inventory, plans, reports), and the git store.
+//!
+//! Nothing here reads a clock, draws randomness, or depends on the order of a hash table. No money and no state holds floating
+//! point.
+
+pub mod agreement;
+pub mod canonical;
+pub mod cursor;
+pub mod desired;
+pub mod event;
+pub mod ids;
+pub mod inventory;
+pub mod observation;
+pub mod paths;
+pub mod plan;
+pub mod report;
+pub mod reported;
+pub mod resource;
+pub mod rules;
+pub mod spec;
+pub mod time;

@@ -1,0 +1,504 @@
+//! What was ordered on a channel: a pure function of its ledger, taken in event by event.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::agreement::{Agreement, AgreementError, Role};
+use crate::canonical::{self, CanonicalError, Digest};
+use crate::event::{EventBody, LedgerEvent, Provenance};
+use crate::ids::{Channel, MemberId, MspId, ResourceName};
+use crate::paths::{self, FileChange};
+use crate::resource::Resource;
+use crate::rules::{self, Change, CheckError, Refusal, View};
+
+/// A member as it registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberRecord {
+    /// Its MSP.
+    pub msp: MspId,
+    /// What it brings.
+    pub role: Role,
+    /// The transaction that registered it.
+    pub registered: Provenance,
+}
+
+/// The channel's agreement and who has accepted it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgreementRecord {
+    /// The agreement.
+    pub agreement: Agreement,
+    /// Its digest.
+    pub digest: Digest,
+    /// The transaction that put it before the members.
+    pub constituted: Provenance,
+    /// Each party's acceptance.
+    pub accepted: BTreeMap<MemberId, Provenance>,
+    /// Whether every party has accepted.
+    pub in_force: bool,
+}
+
+/// A resource with the transactions that made it what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ordered {
+    /// The resource.
+    pub resource: Resource,
+    /// The transaction that ordered it.
+    pub ordered: Provenance,
+    /// The transaction that changed it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amended: Option<Provenance>,
+    /// The transaction that retired it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<Provenance>,
+}
+
+impl Ordered {
+    /// The last transaction that changed it.
+    pub fn last(&self) -> &Provenance {
+        self.retired.as_ref().or(self.amended.as_ref()).unwrap_or(&self.ordered)
+    }
+}
+
+/// Why an event can't be taken in. The state stays as it is.
+#[derive(Debug, Error)]
+pub enum Rejection {
+    /// The event is of another channel.
+    #[error("the event is of channel {found}, not {expected}")]
+    Channel {
+        /// This channel.
+        expected: Channel,
+        /// Its channel.
+        found: Channel,
+    },
+    /// The submitter's MSP is not the one that the member is bound to.
+    #[error("member {member} is not bound to {msp}")]
+    Identity {
+        /// Whom the event names.
+        member: MemberId,
+        /// Who signed it.
+        msp: MspId,
+    },
+    /// The member or the MSP is bound already.
+    #[error("{0} is registered already")]
+    Registered(String),
+    /// The channel has an agreement already.
+    #[error("this channel has an agreement already; the DAO's next version gets its own channel")]
+    Constituted,
+    /// A party has not registered, or otherwise than the agreement says.
+    #[error("party {0} is not registered on this channel with that MSP and role")]
+    Party(MemberId),
+    /// The agreement breaks its own rules.
+    #[error("the agreement is not valid")]
+    Agreement(#[from] AgreementError),
+    /// The digest is not that of the channel's agreement.
+    #[error("the digest is not that of this channel's agreement")]
+    Digest,
+    /// The member has accepted already.
+    #[error("member {0} has accepted already")]
+    Accepted(MemberId),
+    /// A rule of changing resources forbids it.
+    #[error("the change is refused")]
+    Refused(#[from] Refusal),
+    /// It has no canonical form.
+    #[error("the event can't be encoded")]
+    Encode(#[from] CanonicalError),
+    /// Reports don't change what is desired.
+    #[error("a report does not change the desired state")]
+    Report,
+}
+
+/// What was ordered on a channel.
+#[derive(Clone, Debug)]
+pub struct DesiredState {
+    channel: Channel,
+    members: BTreeMap<MemberId, MemberRecord>,
+    agreement: Option<AgreementRecord>,
+    resources: BTreeMap<ResourceName, Ordered>,
+    retired: BTreeMap<ResourceName, Ordered>,
+    dependents: BTreeMap<ResourceName, BTreeSet<ResourceName>>,
+}
+
+impl DesiredState {
+    /// The state of a channel on which nothing has happened.
+    pub fn new(channel: Channel) -> Self {
+        Self {
+            channel,
+            members: BTreeMap::new(),
+            agreement: None,
+            resources: BTreeMap::new(),
+            retired: BTreeMap::new(),
+            dependents: BTreeMap::new(),
+        }
+    }
+
+    /// The channel.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// The registered members.
+    pub fn members(&self) -> &BTreeMap<MemberId, MemberRecord> {
+        &self.members
+    }
+
+    /// The agreement, in force or not.
+    pub fn agreement(&self) -> Option<&AgreementRecord> {
+        self.agreement.as_ref()
+    }
+
+    /// The resources in force.
+    pub fn resources(&self) -> &BTreeMap<ResourceName, Ordered> {
+        &self.resources
+    }
+
+    /// What was retired and not ordered again, as it was last.
+    pub fn retired(&self) -> &BTreeMap<ResourceName, Ordered> {
+        &self.retired
+    }
+
+    /// The resources that depend on one.
+    pub fn dependents(&self, name: &ResourceName) -> impl Iterator<Item = &ResourceName> {
+        self.dependents.get(name).into_iter().flatten()
+    }
+
+    /// The member that is bound to an MSP.
+    pub fn member_of(&self, msp: &MspId) -> Option<&MemberId> {
+        self.members.iter().find(|(_, record)| record.msp == *msp).map(|(member, _)| member)
+    }
+
+    /// Takes in one event, whole or not at all. Returns the files that it changes.
+    pub fn apply(&mut self, event: &LedgerEvent) -> Result<Vec<FileChange>, Rejection> {
+        if event.channel != self.channel {
+            return Err(Rejection::Channel {
+                expected: self.channel.clone(),
+                found: event.channel.clone(),
+            });
+        }
+        let by = &event.source.by;
+        if let EventBody::MemberRegistered { member, msp, role } = &event.body {
+            return self.register(event, member, msp, *role);
+        }
+        if self.members.get(by).is_none_or(|record| record.msp != event.msp) {
+            return Err(Rejection::Identity {
+                member: by.clone(),
+                msp: event.msp.clone(),
+            });
+        }
+        match &event.body {
+            EventBody::MemberRegistered { .. } | EventBody::ReportSubmitted { .. } => Err(Rejection::Report),
+            EventBody::AgreementConstituted { agreement, digest } => self.constitute(event, agreement, *digest),
+            EventBody::AgreementAccepted { digest, in_force } => self.accept(event, *digest, *in_force),
+            EventBody::ResourcesOrdered { resources } => {
+                self.check(event, Change::Order(resources))?;
+                resources
+                    .iter()
+                    .map(|resource| self.put(event, resource))
+                    .collect::<Result<Vec<_>, _>>()
+                    .map(flatten)
+            }
+            EventBody::ResourcesAmended { resources } => {
+                self.check(event, Change::Amend(resources))?;
+                resources
+                    .iter()
+                    .map(|resource| self.put(event, resource))
+                    .collect::<Result<Vec<_>, _>>()
+                    .map(flatten)
+            }
+            EventBody::ResourcesRetired { resources } => {
+                self.check(event, Change::Retire(resources))?;
+                resources
+                    .iter()
+                    .map(|name| self.retire(event, name))
+                    .collect::<Result<Vec<_>, _>>()
+                    .map(flatten)
+            }
+        }
+    }
+
+    fn register(&mut self, event: &LedgerEvent, member: &MemberId, msp: &MspId, role: Role) -> Result<Vec<FileChange>, Rejection> {
+        if *msp != event.msp || *member != event.source.by {
+            return Err(Rejection::Identity {
+                member: member.clone(),
+                msp: event.msp.clone(),
+            });
+        }
+        if self.members.contains_key(member) {
+            return Err(Rejection::Registered(member.to_string()));
+        }
+        if self.member_of(msp).is_some() {
+            return Err(Rejection::Registered(msp.to_string()));
+        }
+        let record = MemberRecord {
+            msp: msp.clone(),
+            role,
+            registered: event.source.clone(),
+        };
+        let change = file(paths::member(member), &record)?;
+        self.members.insert(member.clone(), record);
+        Ok(vec![change])
+    }
+
+    fn constitute(&mut self, event: &LedgerEvent, agreement: &Agreement, digest: Digest) -> Result<Vec<FileChange>, Rejection> {
+        if self.agreement.is_some() {
+            return Err(Rejection::Constituted);
+        }
+        agreement.check()?;
+        if agreement.digest()? != digest {
+            return Err(Rejection::Digest);
+        }
+        let by = &event.source.by;
+        if agreement.party(by).is_none() {
+            return Err(Rejection::Party(by.clone()));
+        }
+        for party in &agreement.parties {
+            let registered = self.members.get(&party.member);
+            if registered.is_none_or(|record| record.msp != party.msp || record.role != party.role) {
+                return Err(Rejection::Party(party.member.clone()));
+            }
+        }
+        let record = AgreementRecord {
+            agreement: agreement.clone(),
+            digest,
+            constituted: event.source.clone(),
+            accepted: [(by.clone(), event.source.clone())].into(),
+            in_force: false,
+        };
+        let change = file(paths::AGREEMENT.into(), &record)?;
+        self.agreement = Some(record);
+        Ok(vec![change])
+    }
+
+    fn accept(&mut self, event: &LedgerEvent, digest: Digest, in_force: bool) -> Result<Vec<FileChange>, Rejection> {
+        let Some(record) = &self.agreement else {
+            return Err(Rejection::Digest);
+        };
+        let by = &event.source.by;
+        if record.digest != digest {
+            return Err(Rejection::Digest);
+        }
+        if record.agreement.party(by).is_none() {
+            return Err(Rejection::Party(by.clone()));
+        }
+        if record.accepted.contains_key(by) {
+            return Err(Rejection::Accepted(by.clone()));
+        }
+        let mut record = record.clone();
+        record.accepted.insert(by.clone(), event.source.clone());
+        record.in_force = record.accepted.len() == record.agreement.parties.len();
+        if record.in_force != in_force {
+            return Err(Rejection::Digest);
+        }
+        let change = file(paths::AGREEMENT.into(), &record)?;
+        self.agreement = Some(record);
+        Ok(vec![change])
+    }
+
+    fn check(&mut self, event: &LedgerEvent, change: Change<'_>) -> Result<(), Rejection> {
+        let record = self
+            .agreement
+            .as_ref()
+            .filter(|record| record.in_force)
+            .ok_or(Refusal::NoAgreement)?;
+        let view = &mut Present {
+            resources: &self.resources,
+            dependents: &self.dependents,
+        };
+        rules::check(view, &record.agreement, &event.source.by, event.source.at, change).map_err(|error| match error {
+            CheckError::Refused(refusal) => Rejection::Refused(refusal),
+            CheckError::View(never) => match never {},
+        })
+    }
+
+    fn put(&mut self, event: &LedgerEvent, resource: &Resource) -> Result<Vec<FileChange>, Rejection> {
+        let name = &resource.name;
+        let ordered = match self.resources.get(name) {
+            Some(present) => Ordered {
+                resource: resource.clone(),
+                ordered: present.ordered.clone(),
+                amended: Some(event.source.clone()),
+                retired: None,
+            },
+            None => Ordered {
+                resource: resource.clone(),
+                ordered: event.source.clone(),
+                amended: None,
+                retired: None,
+            },
+        };
+        let mut changes = vec![file(paths::resource("resources", &resource.kind, name), &ordered)?];
+        if let Some(gone) = self.retired.remove(name) {
+            changes.push(FileChange {
+                path: paths::resource("retired", &gone.resource.kind, name),
+                bytes: None,
+            });
+        }
+        self.unlink(name);
+        self.link(ordered);
+        Ok(changes)
+    }
+
+    fn retire(&mut self, event: &LedgerEvent, name: &ResourceName) -> Result<Vec<FileChange>, Rejection> {
+        let Some(mut ordered) = self.resources.get(name).cloned() else {
+            return Err(Refusal::Missing(name.clone()).into());
+        };
+        ordered.retired = Some(event.source.clone());
+        let kind = ordered.resource.kind.clone();
+        let tombstone = file(paths::resource("retired", &kind, name), &ordered)?;
+        self.unlink(name);
+        self.resources.remove(name);
+        self.retired.insert(name.clone(), ordered);
+        Ok(vec![
+            FileChange {
+                path: paths::resource("resources", &kind, name),
+                bytes: None,
+            },
+            tombstone,
+        ])
+    }
+
+    fn link(&mut self, ordered: Ordered) {
+        let name = ordered.resource.name.clone();
+        for on in ordered.resource.dependencies() {
+            self.dependents.entry(on).or_default().insert(name.clone());
+        }
+        self.resources.insert(name, ordered);
+    }
+
+    fn unlink(&mut self, name: &ResourceName) {
+        let Some(present) = self.resources.get(name) else { return };
+        for on in present.resource.dependencies() {
+            if let Some(names) = self.dependents.get_mut(&on) {
+                names.remove(name);
+                if names.is_empty() {
+                    self.dependents.remove(&on);
+                }
+            }
+        }
+    }
+
+    /// Builds the state from the files of a commit on `desired/<channel>`; other files are passed over.
+    pub fn load<'a>(channel: Channel, files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, LoadError> {
+        let mut loader = Loader::new(channel);
+        for (path, bytes) in files {
+            loader.take(path, bytes)?;
+        }
+        loader.finish()
+    }
+}
+
+fn flatten(changes: Vec<Vec<FileChange>>) -> Vec<FileChange> {
+    changes.into_iter().flatten().collect()
+}
+
+pub(crate) fn file<T: Serialize>(path: String, value: &T) -> Result<FileChange, CanonicalError> {
+    Ok(FileChange {
+        path,
+        bytes: Some(canonical::document(value)?),
+    })
+}
+
+struct Present<'a> {
+    resources: &'a BTreeMap<ResourceName, Ordered>,
+    dependents: &'a BTreeMap<ResourceName, BTreeSet<ResourceName>>,
+}
+
+impl View for Present<'_> {
+    type Error = Infallible;
+    fn ordered(&mut self, name: &ResourceName) -> Result<Option<Ordered>, Infallible> {
+        Ok(self.resources.get(name).cloned())
+    }
+    fn dependents(&mut self, name: &ResourceName) -> Result<BTreeSet<ResourceName>, Infallible> {
+        Ok(self.dependents.get(name).cloned().unwrap_or_default())
+    }
+    fn count(&mut self) -> Result<u64, Infallible> {
+        Ok(self.resources.len() as u64)
+    }
+}
+
+/// A file of the store is not what Charter writes: the store is damaged, or was edited by hand.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// A file that can't be read.
+    #[error("{path} is not what Charter writes; rebuild the store from the ledger with 'charter replay'")]
+    File {
+        /// Its path in the commit.
+        path: String,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file under another name than its content's.
+    #[error("{0} stands under another name than its content has; rebuild the store from the ledger with 'charter replay'")]
+    Misplaced(String),
+    /// The graph breaks a rule.
+    #[error("the resources of the commit don't form a graph")]
+    Graph(#[source] Refusal),
+}
+
+/// Reads a commit's files one by one, so that a caller needs no copy of them all.
+pub struct Loader {
+    state: DesiredState,
+}
+
+impl Loader {
+    /// Starts with an empty channel.
+    pub fn new(channel: Channel) -> Self {
+        Self {
+            state: DesiredState::new(channel),
+        }
+    }
+
+    /// Takes one file.
+    pub fn take(&mut self, path: &str, bytes: &[u8]) -> Result<(), LoadError> {
+        let misplaced = || LoadError::Misplaced(path.to_owned());
+        if path == paths::AGREEMENT {
+            self.state.agreement = Some(parse(path, bytes)?);
+        } else if let Some(name) = path.strip_prefix("members/").and_then(|rest| rest.strip_suffix(".json")) {
+            let member = MemberId::new(name).map_err(|_| misplaced())?;
+            self.state.members.insert(member, parse(path, bytes)?);
+        } else if path.starts_with("resources/") || path.starts_with("retired/") {
+            let ordered: Ordered = parse(path, bytes)?;
+            let folder = if path.starts_with("resources/") { "resources" } else { "retired" };
+            if paths::resource(folder, &ordered.resource.kind, &ordered.resource.name) != path {
+                return Err(misplaced());
+            }
+            if folder == "resources" {
+                self.state.link(ordered);
+            } else {
+                self.state.retired.insert(ordered.resource.name.clone(), ordered);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the graph and gives the state.
+    pub fn finish(self) -> Result<DesiredState, LoadError> {
+        let state = self.state;
+        let mut dependencies: BTreeMap<ResourceName, BTreeSet<ResourceName>> = BTreeMap::new();
+        for (name, ordered) in &state.resources {
+            let on = ordered.resource.dependencies();
+            if let Some(dangling) = on.iter().find(|on| !state.resources.contains_key(*on)) {
+                return Err(LoadError::Graph(Refusal::Dangling {
+                    resource: name.clone(),
+                    on: dangling.clone(),
+                }));
+            }
+            dependencies.insert(name.clone(), on);
+        }
+        rules::acyclic(&dependencies).map_err(LoadError::Graph)?;
+        Ok(state)
+    }
+}
+
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T, LoadError> {
+    serde_json::from_slice(bytes).map_err(|source| LoadError::File {
+        path: path.to_owned(),
+        source,
+    })
+}

@@ -1,0 +1,228 @@
+//! What the ledger says: one CloudEvents 1.0 document per transaction, and the typed event that it becomes.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::agreement::{Agreement, Role};
+use crate::canonical::Digest;
+use crate::ids::{Channel, MemberId, MspId, ResourceName, TxId};
+use crate::resource::Resource;
+use crate::time::Timestamp;
+
+/// The schema version of events that this binary writes, and the newest that it reads.
+pub const SCHEMA_VERSION: u32 = 1;
+/// The largest event, in bytes.
+pub const MAX_EVENT_BYTES: usize = 2 * 1024 * 1024;
+
+/// A place in a channel: a transaction in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position {
+    /// The block's number.
+    pub block: u64,
+    /// The transaction's index in the block, from 0.
+    pub tx: u32,
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.block, self.tx)
+    }
+}
+
+/// A transaction, as evidence for what it caused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Where it stands.
+    pub position: Position,
+    /// Its id.
+    pub tx_id: TxId,
+    /// Its timestamp: chosen by its client, clamped.
+    pub at: Timestamp,
+    /// The member that submitted it.
+    pub by: MemberId,
+}
+
+/// One decoded event of a valid transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerEvent {
+    /// The channel that it comes from.
+    pub channel: Channel,
+    /// The transaction, and the member that the event says submitted it.
+    pub source: Provenance,
+    /// The MSP that signed the transaction, as the ledger authenticated it.
+    pub msp: MspId,
+    /// What happened.
+    pub body: EventBody,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data", rename_all_fields = "snake_case", deny_unknown_fields)]
+pub enum EventBody {
+    /// A member bound its name to its MSP.
+    #[serde(rename = "charter.member.registered")]
+    MemberRegistered {
+        /// The member.
+        member: MemberId,
+        /// Its MSP.
+        msp: MspId,
+        /// What it brings.
+        role: Role,
+    },
+    /// A member put a DAO version's agreement before the others; it has accepted it itself.
+    #[serde(rename = "charter.agreement.constituted")]
+    AgreementConstituted {
+        /// The agreement.
+        agreement: Agreement,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// A member accepted it. With the last acceptance it is in force.
+    #[serde(rename = "charter.agreement.accepted")]
+    AgreementAccepted {
+        /// The accepted digest.
+        digest: Digest,
+        /// Whether every party has accepted now.
+        in_force: bool,
+    },
+    /// New resources.
+    #[serde(rename = "charter.resources.ordered")]
+    ResourcesOrdered {
+        /// The resources, whole.
+        resources: Vec<Resource>,
+    },
+    /// Changed resources.
+    #[serde(rename = "charter.resources.amended")]
+    ResourcesAmended {
+        /// The resources, whole, as they are from now on.
+        resources: Vec<Resource>,
+    },
+    /// Resources that are no longer wanted.
+    #[serde(rename = "charter.resources.retired")]
+    ResourcesRetired {
+        /// Their names.
+        resources: Vec<ResourceName>,
+    },
+    /// A member's signed report.
+    #[serde(rename = "charter.report.submitted")]
+    ReportSubmitted {
+        /// Its number in the member's chain of reports, from 1.
+        sequence: u64,
+        /// The digest of the DSSE payload: the report's id, and the next report's `previous`.
+        digest: Digest,
+        /// The DSSE envelope.
+        envelope: crate::report::Envelope,
+    },
+}
+
+impl EventBody {
+    /// The event's type: also the chaincode event's name.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            EventBody::MemberRegistered { .. } => "charter.member.registered",
+            EventBody::AgreementConstituted { .. } => "charter.agreement.constituted",
+            EventBody::AgreementAccepted { .. } => "charter.agreement.accepted",
+            EventBody::ResourcesOrdered { .. } => "charter.resources.ordered",
+            EventBody::ResourcesAmended { .. } => "charter.resources.amended",
+            EventBody::ResourcesRetired { .. } => "charter.resources.retired",
+            EventBody::ReportSubmitted { .. } => "charter.report.submitted",
+        }
+    }
+}
+
+/// The CloudEvents 1.0 document that a transaction carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloudEvent {
+    /// Always `1.0`.
+    pub specversion: String,
+    /// The transaction id.
+    pub id: TxId,
+    /// `urn:charter:<channel>`.
+    pub source: String,
+    /// The channel's event schema version (an extension attribute).
+    pub schemaversion: u32,
+    /// The member that submitted the transaction (an extension attribute).
+    pub member: MemberId,
+    /// The transaction's timestamp.
+    pub time: Timestamp,
+    /// Always `application/json`.
+    pub datacontenttype: String,
+    /// `type` and `data`.
+    #[serde(flatten)]
+    pub body: EventBody,
+}
+
+/// Why a document is not an event of this channel.
+#[derive(Debug, Error)]
+pub enum EventError {
+    /// Written by a newer Charter: the channel has to wait for an upgrade.
+    #[error("the event has schema version {found}, this Charter knows up to {SCHEMA_VERSION}: upgrade Charter")]
+    Newer {
+        /// The version that it names.
+        found: u64,
+    },
+    /// Over [`MAX_EVENT_BYTES`].
+    #[error("the event has {bytes} bytes; the limit is {MAX_EVENT_BYTES}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Not what its own schema version says.
+    #[error("the event is malformed")]
+    Malformed(#[source] serde_json::Error),
+    /// An attribute contradicts the transaction that carries it.
+    #[error("the event's {attribute} is not that of its transaction")]
+    Contradicts {
+        /// Which attribute.
+        attribute: &'static str,
+    },
+}
+
+impl CloudEvent {
+    /// Makes the document of a transaction.
+    pub fn new(channel: &Channel, tx_id: TxId, member: MemberId, time: Timestamp, body: EventBody) -> Self {
+        Self {
+            specversion: "1.0".into(),
+            id: tx_id,
+            source: source(channel),
+            schemaversion: SCHEMA_VERSION,
+            member,
+            time,
+            datacontenttype: "application/json".into(),
+            body,
+        }
+    }
+
+    /// Reads and checks a document against the transaction that carries it.
+    pub fn parse(bytes: &[u8], channel: &Channel, tx_id: &TxId, at: Timestamp) -> Result<Self, EventError> {
+        #[derive(Deserialize)]
+        struct Probe {
+            schemaversion: u64,
+        }
+        if bytes.len() > MAX_EVENT_BYTES {
+            return Err(EventError::TooLarge { bytes: bytes.len() });
+        }
+        let probe: Probe = serde_json::from_slice(bytes).map_err(EventError::Malformed)?;
+        if probe.schemaversion > u64::from(SCHEMA_VERSION) {
+            return Err(EventError::Newer {
+                found: probe.schemaversion,
+            });
+        }
+        let event: CloudEvent = serde_json::from_slice(bytes).map_err(EventError::Malformed)?;
+        for (fits, attribute) in [
+            (event.specversion == "1.0", "specversion"),
+            (event.id == *tx_id, "id"),
+            (event.source == source(channel), "source"),
+            (event.time == at, "time"),
+        ] {
+            if !fits {
+                return Err(EventError::Contradicts { attribute });
+            }
+        }
+        Ok(event)
+    }
+}
+
+fn source(channel: &Channel) -> String {
+    format!("urn:charter:{channel}")
+}

@@ -1,0 +1,319 @@
+//! A resource's specification: bounded JSON without floating point, with references to outputs and to secrets.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::ids::{NameError, OutputName, ResourceName, SecretName};
+
+/// The largest specification, in bytes of compact JSON.
+pub const MAX_BYTES: usize = 64 * 1024;
+/// The deepest nesting of a specification.
+pub const MAX_DEPTH: usize = 32;
+/// The largest integer that JSON readers agree on (2^53 - 1).
+const MAX_INTEGER: u64 = (1 << 53) - 1;
+
+/// A specification was refused, with the place inside it as a JSON pointer.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SpecError {
+    /// Over [`MAX_BYTES`].
+    #[error("the spec has {bytes} bytes; the limit is {MAX_BYTES}")]
+    TooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+    },
+    /// Over [`MAX_DEPTH`].
+    #[error("the spec is nested deeper than {MAX_DEPTH} levels at {at}")]
+    TooDeep {
+        /// Where, as a JSON pointer.
+        at: String,
+    },
+    /// A number with a fraction or beyond 2^53.
+    #[error("the number at {at} is not an integer below 2^53; write exact numbers as strings of digits")]
+    Number {
+        /// Where, as a JSON pointer.
+        at: String,
+    },
+    /// An object that looks like a reference and isn't one.
+    #[error(
+        "the object at {at} is not a reference: write {{\"$ref\": \"resource.outputs.name\"}} or {{\"$secret\": \"name\"}} and nothing else in it"
+    )]
+    Reference {
+        /// Where, as a JSON pointer.
+        at: String,
+    },
+    /// A reference holds a name that is not valid.
+    #[error("the reference at {at} is not valid")]
+    Name {
+        /// Where, as a JSON pointer.
+        at: String,
+        /// The rule that it breaks.
+        #[source]
+        source: NameError,
+    },
+    /// A key with control characters or of unreasonable length.
+    #[error("a key at {at} is longer than 256 bytes or has control characters")]
+    Key {
+        /// Where, as a JSON pointer.
+        at: String,
+    },
+}
+
+/// A checked specification.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Map<String, Value>", into = "Map<String, Value>")]
+pub struct Spec(Map<String, Value>);
+
+/// `{"$ref": "resource.outputs.output"}`: a value that another resource gives once it is there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reference {
+    /// The resource that gives the value.
+    pub resource: ResourceName,
+    /// Which of its outputs.
+    pub output: OutputName,
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.outputs.{}", self.resource, self.output)
+    }
+}
+
+impl Spec {
+    /// Checks and takes a specification.
+    pub fn new(map: Map<String, Value>) -> Result<Self, SpecError> {
+        let value = Value::Object(map);
+        walk(&value, "", 0, &mut |_, _| Ok(()))?;
+        let bytes = value.to_string().len();
+        if bytes > MAX_BYTES {
+            return Err(SpecError::TooLarge { bytes });
+        }
+        match value {
+            Value::Object(map) => Ok(Self(map)),
+            _ => Ok(Self(Map::new())),
+        }
+    }
+
+    /// The checked JSON.
+    pub fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// The checked JSON as one value.
+    pub fn to_value(&self) -> Value {
+        Value::Object(self.0.clone())
+    }
+
+    /// Every reference to another resource's output.
+    pub fn references(&self) -> BTreeSet<Reference> {
+        let mut found = BTreeSet::new();
+        for_each_special(&self.0, &mut |special| {
+            if let Special::Reference(reference) = special {
+                found.insert(reference);
+            }
+        });
+        found
+    }
+
+    /// Every secret that the specification names.
+    pub fn secrets(&self) -> BTreeSet<SecretName> {
+        let mut found = BTreeSet::new();
+        for_each_special(&self.0, &mut |special| {
+            if let Special::Secret(name) = special {
+                found.insert(name);
+            }
+        });
+        found
+    }
+
+    /// Puts a value in the place of each reference; `Err` holds the references that have none yet.
+    pub fn resolve(&self, lookup: &dyn Fn(&Reference) -> Option<Value>) -> Result<Spec, Unresolved> {
+        let mut missing = BTreeSet::new();
+        let map = self
+            .0
+            .iter()
+            .map(|(key, value)| (key.clone(), resolved(value, lookup, &mut missing)))
+            .collect();
+        if !missing.is_empty() {
+            return Err(Unresolved::Missing(missing));
+        }
+        // Outputs come from providers: the result is held to the same bounds as what was ordered.
+        Spec::new(map).map_err(Unresolved::Invalid)
+    }
+}
+
+/// Why references could not be replaced by values.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unresolved {
+    /// These outputs are not known yet.
+    #[error("waiting for {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Missing(BTreeSet<Reference>),
+    /// With the values in place the specification breaks a rule.
+    #[error("the referenced values don't fit")]
+    Invalid(#[source] SpecError),
+}
+
+impl TryFrom<Map<String, Value>> for Spec {
+    type Error = SpecError;
+    fn try_from(map: Map<String, Value>) -> Result<Self, SpecError> {
+        Self::new(map)
+    }
+}
+
+impl From<Spec> for Map<String, Value> {
+    fn from(spec: Spec) -> Self {
+        spec.0
+    }
+}
+
+impl JsonSchema for Spec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Spec".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "description": "What the provider makes; each kind has its own schema. {\"$ref\": \"resource.outputs.name\"} stands for another resource's output, {\"$secret\": \"name\"} for a secret of the owner's machine." })
+    }
+}
+
+enum Special {
+    Reference(Reference),
+    Secret(SecretName),
+}
+
+/// Reads an object whose only key starts with `$`. `None`: an ordinary object.
+fn special(map: &Map<String, Value>, at: &str) -> Result<Option<Special>, SpecError> {
+    if !map.keys().any(|key| key.starts_with('$')) {
+        return Ok(None);
+    }
+    let wrong = || SpecError::Reference { at: at.to_owned() };
+    let named = |source| SpecError::Name { at: at.to_owned(), source };
+    let mut entries = map.iter();
+    let (Some((key, Value::String(text))), None) = (entries.next(), entries.next()) else {
+        return Err(wrong());
+    };
+    match key.as_str() {
+        "$ref" => {
+            let mut parts = text.split('.');
+            let (Some(resource), Some("outputs"), Some(output), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+                return Err(wrong());
+            };
+            let resource = ResourceName::new(resource).map_err(named)?;
+            let output = OutputName::new(output).map_err(named)?;
+            Ok(Some(Special::Reference(Reference { resource, output })))
+        }
+        "$secret" => Ok(Some(Special::Secret(SecretName::new(text.as_str()).map_err(named)?))),
+        _ => Err(wrong()),
+    }
+}
+
+fn walk(value: &Value, at: &str, depth: usize, visit: &mut dyn FnMut(Special, &str) -> Result<(), SpecError>) -> Result<(), SpecError> {
+    if depth > MAX_DEPTH {
+        return Err(SpecError::TooDeep { at: at.to_owned() });
+    }
+    match value {
+        Value::Object(map) => {
+            if let Some(found) = special(map, at)? {
+                return visit(found, at);
+            }
+            for (key, inner) in map {
+                if key.len() > 256 || key.chars().any(char::is_control) {
+                    return Err(SpecError::Key { at: at.to_owned() });
+                }
+                walk(inner, &format!("{at}/{}", pointer_token(key)), depth + 1, visit)?;
+            }
+            Ok(())
+        }
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(i, inner)| walk(inner, &format!("{at}/{i}"), depth + 1, visit)),
+        Value::Number(number) => {
+            let fits =
+                number.as_u64().is_some_and(|n| n <= MAX_INTEGER) || number.as_i64().is_some_and(|n| n.unsigned_abs() <= MAX_INTEGER);
+            if fits {
+                Ok(())
+            } else {
+                Err(SpecError::Number { at: at.to_owned() })
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+    }
+}
+
+/// Escapes a key for a JSON pointer (RFC 6901).
+pub fn pointer_token(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+fn for_each_special(map: &Map<String, Value>, visit: &mut dyn FnMut(Special)) {
+    for value in map.values() {
+        // The spec was checked when it was made, so the walk can't fail.
+        let _ = walk(value, "", 0, &mut |found, _| {
+            visit(found);
+            Ok(())
+        });
+    }
+}
+
+fn resolved(value: &Value, lookup: &dyn Fn(&Reference) -> Option<Value>, missing: &mut BTreeSet<Reference>) -> Value {
+    match value {
+        Value::Object(map) => match special(map, "") {
+            Ok(Some(Special::Reference(reference))) => lookup(&reference).unwrap_or_else(|| {
+                missing.insert(reference);
+                Value::Null
+            }),
+            Ok(Some(Special::Secret(_))) => value.clone(),
+            _ => Value::Object(
+                map.iter()
+                    .map(|(key, inner)| (key.clone(), resolved(inner, lookup, missing)))
+                    .collect(),
+            ),
+        },
+        Value::Array(items) => Value::Array(items.iter().map(|inner| resolved(inner, lookup, missing)).collect()),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn spec(value: Value) -> Result<Spec, String> {
+        serde_json::from_value(value).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn references_are_found_and_resolved() {
+        let spec = spec(json!({ "env": [{ "$ref": "db.outputs.address" }], "key": { "$secret": "token" }, "n": 3 })).unwrap();
+        let references: Vec<String> = spec.references().iter().map(ToString::to_string).collect();
+        assert_eq!(references, ["db.outputs.address"]);
+        assert_eq!(spec.secrets().len(), 1);
+        assert!(matches!(spec.resolve(&|_| None), Err(Unresolved::Missing(_))));
+        let done = spec.resolve(&|_| Some(json!("127.0.0.1:1"))).unwrap();
+        assert_eq!(
+            done.to_value(),
+            json!({ "env": ["127.0.0.1:1"], "key": { "$secret": "token" }, "n": 3 })
+        );
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_named_by_its_pointer() {
+        for (value, part) in [
+            (json!({ "a": { "b": 1.5 } }), "/a/b"),
+            (json!({ "a": 9_007_199_254_740_992_u64 }), "/a"),
+            (json!({ "a": { "$ref": "x.y" } }), "/a"),
+            (json!({ "a": { "$ref": "../x.outputs.y" } }), "/a"),
+            (json!({ "a": { "$ref": "x.outputs.y", "more": 1 } }), "/a"),
+            (json!({ "a": { "$exec": "x" } }), "/a"),
+            (json!({ "a": "x".repeat(MAX_BYTES) }), "limit"),
+        ] {
+            let error = spec(value).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
