@@ -1,0 +1,98 @@
+//! Signing as one member.
+
+use std::fmt;
+use std::path::Path;
+
+use prost::Message;
+use protos::msp::SerializedIdentity;
+
+use crate::key::PrivateKey;
+use crate::{Certificate, MspError, folder};
+
+/// One identity that can sign. Where its key lives is the implementation's affair.
+pub trait Signer: Send + Sync {
+    /// Returns the id of the membership service provider, for example `CityMSP`.
+    fn msp_id(&self) -> &str;
+
+    /// Returns the certificate's PEM, exactly as it stands in [`identity`](Self::identity).
+    fn certificate_pem(&self) -> &str;
+
+    /// Signs SHA-256 of the message: ECDSA P-256, DER, low S.
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, MspError>;
+
+    /// Encodes the `SerializedIdentity` that stands as creator in headers and endorsements.
+    fn identity(&self) -> Vec<u8> {
+        serialize_identity(self.msp_id(), self.certificate_pem().as_bytes())
+    }
+}
+
+/// Encodes a `SerializedIdentity`.
+pub fn serialize_identity(msp_id: &str, certificate_pem: &[u8]) -> Vec<u8> {
+    SerializedIdentity {
+        mspid: msp_id.to_owned(),
+        id_bytes: certificate_pem.to_vec(),
+    }
+    .encode_to_vec()
+}
+
+/// A signer whose key is in this process's memory.
+pub struct PemSigner {
+    msp_id: String,
+    certificate_pem: String,
+    certificate: Certificate,
+    key: PrivateKey,
+}
+
+impl PemSigner {
+    /// Builds a signer from a certificate and its key, PKCS#8 or SEC1.
+    pub fn new(msp_id: &str, certificate_pem: &[u8], key_pem: &[u8]) -> Result<Self, MspError> {
+        let certificate = Certificate::from_pem(certificate_pem)?;
+        let key = PrivateKey::from_pem(key_pem)?;
+        if key.public_key() != certificate.public_key() {
+            return Err(MspError::KeyMismatch(certificate.common_name().to_owned()));
+        }
+        let certificate_pem = String::from_utf8(certificate_pem.to_vec()).map_err(|_| MspError::Certificate("it is not text".into()))?;
+        Ok(Self {
+            msp_id: msp_id.to_owned(),
+            certificate_pem,
+            certificate,
+            key,
+        })
+    }
+
+    /// Reads a signer from a folder in Fabric's MSP layout: `signcerts/` and `keystore/`.
+    pub fn from_msp_dir(path: &Path, msp_id: &str) -> Result<Self, MspError> {
+        let (certificate, key) = folder::read_signing_pair(path)?;
+        Self::new(msp_id, &certificate, &key)
+    }
+
+    /// Returns the parsed certificate.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+}
+
+impl Signer for PemSigner {
+    fn msp_id(&self) -> &str {
+        &self.msp_id
+    }
+
+    fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, MspError> {
+        self.key.sign(message)
+    }
+}
+
+impl fmt::Debug for PemSigner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = self.certificate.common_name();
+        formatter
+            .debug_struct("PemSigner")
+            .field("msp_id", &self.msp_id)
+            .field("subject", &subject)
+            .finish_non_exhaustive()
+    }
+}
