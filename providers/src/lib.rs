@@ -1,1 +1,168 @@
-//! 
+//! What makes ordered resources real: the [`Provider`] trait, and one folder for each provider.
+//!
+//! A provider observes in bulk, applies and deletes idempotently, never waits for readiness and never retries: the next pass does.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use state::ids::{Channel, Kind, MemberId, ResourceName};
+use state::observation::Observation;
+use state::resource::{OnRetire, Outputs, Resource};
+use thiserror::Error;
+
+/// For whom and for which channel a provider works.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Scope {
+    /// The channel that the resources were ordered on.
+    pub channel: Channel,
+    /// The member whose Charter this is.
+    pub member: MemberId,
+}
+
+/// A resource to observe.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Its name.
+    pub name: &'a ResourceName,
+    /// What it is.
+    pub kind: &'a Kind,
+    /// The resource with its references replaced by values, to compare with. None while they are not known: then only its
+    /// existence, ownership and outputs are observed, and no drift.
+    pub resource: Option<&'a Resource>,
+}
+
+/// An owned object that no wanted resource names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// The resource that it was made for, as its owner label says.
+    pub name: ResourceName,
+    /// What it is.
+    pub kind: Kind,
+    /// Its external name.
+    pub external: String,
+    /// What its owner label says should happen to it when it is retired.
+    pub on_retire: OnRetire,
+}
+
+/// What a bulk observation saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// One observation for each wanted resource.
+    pub resources: BTreeMap<ResourceName, Observation>,
+    /// Owned objects of this scope that nobody wants any more.
+    pub orphans: Vec<Orphan>,
+}
+
+/// What applying did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is there and ready.
+    Done {
+        /// Its external name.
+        external: String,
+        /// What it gives to others.
+        outputs: Outputs,
+    },
+    /// It was made or changed, and is not ready yet. The next pass looks again.
+    Pending {
+        /// Its external name.
+        external: String,
+        /// What it waits for.
+        why: String,
+    },
+}
+
+/// What deleting did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is gone, or was never there.
+    Gone,
+    /// It is going. The next pass looks again.
+    Pending {
+        /// What it waits for.
+        why: String,
+    },
+}
+
+/// One rendered script: what will be run, kept for audit. Secrets in it are references.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// A file name of letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// A resource can't be made by this provider on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Invalid {
+    /// The specification is not one of this kind.
+    #[error("{resource}: {message}")]
+    Spec {
+        /// The resource.
+        resource: ResourceName,
+        /// The field and what is wrong with it.
+        message: String,
+    },
+    /// The member's own configuration does not allow it.
+    #[error("{resource} is not allowed on this machine: {message}")]
+    Denied {
+        /// The resource.
+        resource: ResourceName,
+        /// What would have to be allowed, and where.
+        message: String,
+    },
+}
+
+/// Applying or deleting failed. The next pass tries again.
+#[derive(Debug, Error)]
+pub enum ProviderError {
+    /// The resource was refused before anything was done.
+    #[error("the resource is refused")]
+    Invalid(#[from] Invalid),
+    /// Something that is not ours stands where the resource would be.
+    #[error("{external} exists and is not Charter's: remove it, or order the resource with adopt: true")]
+    NotOwned {
+        /// Its external name.
+        external: String,
+    },
+    /// An operation failed.
+    #[error("cannot {operation} {external}")]
+    Failed {
+        /// What was tried.
+        operation: &'static str,
+        /// The external name.
+        external: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Makes resources of some kinds real. One object is one configured instance.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// The kinds that it makes.
+    fn kinds(&self) -> Vec<Kind>;
+
+    /// Checks a resource as it was ordered (references may stand for values), and against the member's own configuration.
+    fn validate(&self, resource: &Resource) -> Result<(), Invalid>;
+
+    /// The external name of a resource: a pure function of scope and resource.
+    fn external(&self, scope: &Scope, resource: &Resource) -> String;
+
+    /// Renders what will be run. Pure: the same input gives the same bytes. References may stand for values.
+    fn render(&self, scope: &Scope, resource: &Resource) -> Result<Vec<Script>, Invalid>;
+
+    /// Observes all wanted resources, and finds owned objects that are not among them. What can't be seen is `Unknown`.
+    async fn observe(&self, scope: &Scope, wanted: &[Wanted<'_>]) -> Observed;
+
+    /// Makes or changes one resource whose references are replaced by values. Idempotent; returns before it is ready.
+    async fn apply(&self, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError>;
+
+    /// Deletes what was made for a resource. Idempotent; nothing unowned is ever touched.
+    async fn delete(&self, scope: &Scope, kind: &Kind, name: &ResourceName, external: &str) -> Result<Deleted, ProviderError>;
+
+    /// Takes the owner label off what was made for a resource and leaves the rest where it is.
+    async fn release(&self, scope: &Scope, kind: &Kind, name: &ResourceName, external: &str) -> Result<(), ProviderError>;
+}
