@@ -8,6 +8,7 @@ pub mod canonical;
 pub mod cursor;
 pub mod desired;
 pub mod event;
+pub mod git;
 pub mod ids;
 pub mod inventory;
 pub mod observation;

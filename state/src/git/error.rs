@@ -123,11 +123,7 @@ pub enum GitError {
 impl GitError {
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> GitError {
         let path = path.to_path_buf();
-        move |source| GitError::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| GitError::Io { action, path, source }
     }
 
     pub(super) fn damaged(what: impl Into<String>, why: impl Into<String>) -> GitError {

@@ -45,17 +45,13 @@ impl Serialize for CommitId {
 
 impl<'de> Deserialize<'de> for CommitId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
 /// Parses a full object id; short ones are refused, which `Oid::from_str` would pad.
 pub(super) fn parse_oid(text: &[u8]) -> Option<Oid> {
-    let hex_digits = text
-        .iter()
-        .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let hex_digits = text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if text.len() != 40 || !hex_digits {
         return None;
     }
@@ -114,8 +110,7 @@ fn check_person_text(field: &'static str, text: &str) -> Result<(), GitError> {
 
 /// Tells control characters and those that make a line read differently from what it is.
 fn hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Checks that a reference is a branch with a plain name.
@@ -142,8 +137,7 @@ pub(super) fn check_reference(name: &str) -> Result<(), GitError> {
         {
             return refuse("only ASCII letters, digits, `.`, `_` and `-` are taken");
         }
-        if component.starts_with(['.', '-']) || component.ends_with('.') || component.contains("..")
-        {
+        if component.starts_with(['.', '-']) || component.ends_with('.') || component.contains("..") {
             return refuse("a component starts with `.` or `-`, ends with `.` or holds `..`");
         }
         if component.to_ascii_lowercase().ends_with(".lock") {
@@ -183,20 +177,14 @@ pub(super) fn check_path(path: &str) -> Result<(), GitError> {
         if component.len() > COMPONENT_LIMIT {
             return refuse("a component is longer than 255 bytes");
         }
-        if !component
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._-+=@,".contains(&b))
-        {
+        if !component.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-+=@,".contains(&b)) {
             return refuse("only ASCII letters, digits and `._-+=@,` are taken");
         }
         if component == "." || component == ".." || component.ends_with('.') {
             return refuse("a component is `.` or `..`, or ends with `.`");
         }
         // One rule for .git, .gitmodules, .gitattributes and what comes to mean something later.
-        if component
-            .get(..4)
-            .is_some_and(|start| start.eq_ignore_ascii_case(".git"))
-        {
+        if component.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(".git")) {
             return refuse("a component starts with `.git`");
         }
     }
@@ -210,9 +198,32 @@ mod tests {
     #[test]
     fn hostile_paths_are_refused() {
         for path in [
-            "", "/", "a//b", "a/", "/a", ".", "..", "a/../b", ".git", "a/.GIT/hooks", ".gitmodules",
-            ".gitattributes", "a\\b", "C:/x", "a\nb", "a\0b", "git~1", "a b", "a\u{202e}b", "ä", "a.",
-            "${x}", "%{x}", "]]>", "a&b", ".g\u{200c}it",
+            "",
+            "/",
+            "a//b",
+            "a/",
+            "/a",
+            ".",
+            "..",
+            "a/../b",
+            ".git",
+            "a/.GIT/hooks",
+            ".gitmodules",
+            ".gitattributes",
+            "a\\b",
+            "C:/x",
+            "a\nb",
+            "a\0b",
+            "git~1",
+            "a b",
+            "a\u{202e}b",
+            "ä",
+            "a.",
+            "${x}",
+            "%{x}",
+            "]]>",
+            "a&b",
+            ".g\u{200c}it",
         ] {
             assert!(check_path(path).is_err(), "{path:?} was taken");
         }
@@ -226,9 +237,20 @@ mod tests {
     #[test]
     fn only_plain_branches_are_references() {
         for name in [
-            "HEAD", "refs/tags/x", "refs/heads/", "refs/heads/../x", "refs/heads/a..b", "refs/heads/a.lock",
-            "refs/heads/a.LOCK/b", "refs/heads/a b", "refs/heads/.a", "refs/heads/a.", "refs/heads/a//b",
-            "refs/heads/-a", "refs/heads/a@{1}", "refs/heads/a\n",
+            "HEAD",
+            "refs/tags/x",
+            "refs/heads/",
+            "refs/heads/../x",
+            "refs/heads/a..b",
+            "refs/heads/a.lock",
+            "refs/heads/a.LOCK/b",
+            "refs/heads/a b",
+            "refs/heads/.a",
+            "refs/heads/a.",
+            "refs/heads/a//b",
+            "refs/heads/-a",
+            "refs/heads/a@{1}",
+            "refs/heads/a\n",
         ] {
             assert!(check_reference(name).is_err(), "{name:?} was taken");
         }

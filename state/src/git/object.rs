@@ -46,10 +46,7 @@ pub(super) fn lines(tree: Oid, bytes: &[u8]) -> impl Iterator<Item = Result<Line
             }
             None => {
                 rest = &[];
-                Some(Err(GitError::damaged(
-                    format!("tree {tree}"),
-                    "a line can't be read",
-                )))
+                Some(Err(GitError::damaged(format!("tree {tree}"), "a line can't be read")))
             }
         }
     })
@@ -124,10 +121,7 @@ impl CommitInfo {
 
     /// Returns the first trailer of that name, compared exactly.
     pub fn trailer(&self, name: &str) -> Option<&str> {
-        self.trailers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.trailers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -207,9 +201,7 @@ pub(super) fn without_signature(commit: &[u8]) -> Vec<u8> {
 pub(super) fn parse_commit(id: CommitId, bytes: &[u8]) -> Result<CommitInfo, GitError> {
     let damaged = |why: &str| GitError::damaged(format!("commit {id}"), why);
     let text = String::from_utf8_lossy(bytes);
-    let (headers, message) = text
-        .split_once("\n\n")
-        .ok_or_else(|| damaged("it has no message"))?;
+    let (headers, message) = text.split_once("\n\n").ok_or_else(|| damaged("it has no message"))?;
     let (mut tree, mut author, mut committer) = (None, None, None);
     let mut parents = Vec::new();
     let mut signature: Option<String> = None;
@@ -222,15 +214,11 @@ pub(super) fn parse_commit(id: CommitId, bytes: &[u8]) -> Result<CommitInfo, Git
             }
             continue;
         }
-        let (key, value) = line
-            .split_once(' ')
-            .ok_or_else(|| damaged("a header has no value"))?;
+        let (key, value) = line.split_once(' ').ok_or_else(|| damaged("a header has no value"))?;
         inside_signature = false;
         match key {
             "tree" => tree = parse_oid(value.as_bytes()),
-            "parent" => parents.push(CommitId(
-                parse_oid(value.as_bytes()).ok_or_else(|| damaged("a parent is no id"))?,
-            )),
+            "parent" => parents.push(CommitId(parse_oid(value.as_bytes()).ok_or_else(|| damaged("a parent is no id"))?)),
             "author" => author = parse_person(value),
             "committer" => committer = parse_person(value),
             "gpgsig" => {

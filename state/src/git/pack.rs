@@ -59,18 +59,8 @@ impl Body {
         }
     }
 
-    /// Returns whether an object is among the entries.
-    pub(super) fn holds(&self, id: Oid) -> bool {
-        self.places.contains_key(&id)
-    }
-
     /// Adds an object, as a delta to `base` where that is clearly smaller, and returns its id and place.
-    pub(super) fn add(
-        &mut self,
-        kind: ObjectType,
-        bytes: &[u8],
-        base: Option<(Place, &[u8])>,
-    ) -> Result<(Oid, Place), GitError> {
+    pub(super) fn add(&mut self, kind: ObjectType, bytes: &[u8], base: Option<(Place, &[u8])>) -> Result<(Oid, Place), GitError> {
         let id = id_of(kind, bytes)?;
         if let Some(&place) = self.places.get(&id) {
             return Ok((id, place));
@@ -135,11 +125,7 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
         }
         at += 16;
     }
-    at + a[at..]
-        .iter()
-        .zip(&b[at..])
-        .take_while(|(x, y)| x == y)
-        .count()
+    at + a[at..].iter().zip(&b[at..]).take_while(|(x, y)| x == y).count()
 }
 
 fn common_suffix(a: &[u8], b: &[u8]) -> usize {
@@ -241,11 +227,7 @@ fn push_stored(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&((b << 16) | a).to_be_bytes());
 }
 
-fn push_deflated(
-    deflate: &mut Compress,
-    out: &mut Vec<u8>,
-    bytes: &[u8],
-) -> Result<(), GitError> {
+fn push_deflated(deflate: &mut Compress, out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), GitError> {
     let failed = |why: &str| GitError::Io {
         action: "compress an object for",
         path: "a pack".into(),
@@ -353,9 +335,7 @@ pub(super) fn read_index(bytes: &[u8]) -> Option<(Vec<Entry>, [u8; 20])> {
     if !bytes.starts_with(&INDEX_MAGIC) || Sha1::digest(&bytes[..body])[..] != bytes[body..] {
         return None;
     }
-    let word = |at: usize| -> Option<u32> {
-        Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-    };
+    let word = |at: usize| -> Option<u32> { Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?)) };
     let count = word(8 + 255 * 4)? as usize;
     let ids = 8 + 1024;
     let crcs = ids + count.checked_mul(20)?;

@@ -1,17 +1,14 @@
 //! A commit's files in memory: only what is touched is loaded, only what changed is written.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use git2::{ObjectType, Oid};
 
 use super::GitError;
+use super::names::DEPTH_LIMIT;
 use super::object::{DIRECTORY, FILE, id_of, lines, push_line, tree_order};
-use super::objects::Objects;
+use super::objects::{Objects, too_deep};
 use super::pack::{Body, Place};
-
-/// Files up to this size are kept after they were written, as the base of their next version.
-const KEPT_FILE: usize = 64 * 1024;
 
 /// A directory: its lines in git's order, and how it was last written to the pack being built.
 #[derive(Default)]
@@ -32,7 +29,8 @@ enum Node {
     /// In the store; not looked into yet.
     Stored,
     Directory(Box<Directory>),
-    /// A file of this batch. `place` is where its last written version stands in the pack.
+    /// A file of this batch. Its bytes are kept: the store doesn't have them before the batch is finished,
+    /// and the next version is written as a delta to them.
     File {
         bytes: Arc<[u8]>,
         state: FileState,
@@ -73,9 +71,8 @@ impl Directory {
     }
 
     fn position(&self, name: &str, directory: bool) -> Result<usize, usize> {
-        self.children.binary_search_by(|child| {
-            tree_order((&child.name, child.is_directory()), (name, directory))
-        })
+        self.children
+            .binary_search_by(|child| tree_order((&child.name, child.is_directory()), (name, directory)))
     }
 
     /// Returns the directory at a position, loaded.
@@ -86,42 +83,24 @@ impl Directory {
         }
         match &mut child.node {
             Node::Directory(directory) => Ok(directory),
-            Node::Stored | Node::File { .. } => Err(GitError::damaged(
-                format!("directory {}", child.name),
-                "it is a file",
-            )),
+            Node::Stored | Node::File { .. } => Err(GitError::damaged(format!("directory {}", child.name), "it is a file")),
         }
     }
 
     /// Puts a file; tells whether anything changed.
-    pub(super) fn put(
-        &mut self,
-        objects: &Objects,
-        path: &str,
-        bytes: &[u8],
-    ) -> Result<bool, GitError> {
+    pub(super) fn put(&mut self, objects: &Objects, path: &str, bytes: &[u8]) -> Result<bool, GitError> {
         let id = id_of(ObjectType::Blob, bytes)?;
         self.put_at(objects, path, path, bytes, id)
     }
 
-    fn put_at(
-        &mut self,
-        objects: &Objects,
-        whole: &str,
-        path: &str,
-        bytes: &[u8],
-        id: Oid,
-    ) -> Result<bool, GitError> {
+    fn put_at(&mut self, objects: &Objects, whole: &str, path: &str, bytes: &[u8], id: Oid) -> Result<bool, GitError> {
         let (name, rest) = split(path);
-        if self.position(name, rest.is_none()).is_ok() == rest.is_some() && self.taken(name, rest) {
-            return Err(GitError::PathConflict {
-                path: whole.to_owned(),
-            });
+        // The same name as the other kind: a file where a directory is meant, or the reverse.
+        if self.position(name, rest.is_none()).is_ok() {
+            return Err(GitError::PathConflict { path: whole.to_owned() });
         }
         let changed = match (rest, self.position(name, rest.is_some())) {
-            (Some(rest), Ok(at)) => self
-                .enter(objects, at)?
-                .put_at(objects, whole, rest, bytes, id)?,
+            (Some(rest), Ok(at)) => self.enter(objects, at)?.put_at(objects, whole, rest, bytes, id)?,
             (Some(rest), Err(at)) => {
                 let mut directory = Directory::default();
                 directory.put_at(objects, whole, rest, bytes, id)?;
@@ -157,11 +136,6 @@ impl Directory {
         Ok(changed)
     }
 
-    /// Tells whether a name stands here as the other kind: a file where a directory is meant, or the reverse.
-    fn taken(&self, name: &str, rest: Option<&str>) -> bool {
-        self.position(name, rest.is_none()).is_ok()
-    }
-
     /// Removes a file or a whole directory; tells whether anything was there.
     pub(super) fn remove(&mut self, objects: &Objects, path: &str) -> Result<bool, GitError> {
         let (name, rest) = split(path);
@@ -191,11 +165,7 @@ impl Directory {
     }
 
     /// Returns a file's bytes as the next commit would have them.
-    pub(super) fn get(
-        &mut self,
-        objects: &Objects,
-        path: &str,
-    ) -> Result<Option<Arc<[u8]>>, GitError> {
+    pub(super) fn get(&mut self, objects: &Objects, path: &str) -> Result<Option<Arc<[u8]>>, GitError> {
         let (name, rest) = split(path);
         match (rest, self.position(name, rest.is_some())) {
             (_, Err(_)) => Ok(None),
@@ -211,12 +181,7 @@ impl Directory {
     }
 
     /// Lists the paths of all files below a directory, in git's order. An empty `prefix` means all.
-    pub(super) fn list(
-        &mut self,
-        objects: &Objects,
-        prefix: &str,
-        found: &mut Vec<String>,
-    ) -> Result<(), GitError> {
+    pub(super) fn list(&mut self, objects: &Objects, prefix: &str, found: &mut Vec<String>) -> Result<(), GitError> {
         let mut here = self;
         for name in prefix.split('/').filter(|name| !name.is_empty()) {
             match here.position(name, true) {
@@ -224,15 +189,13 @@ impl Directory {
                 Err(_) => return Ok(()),
             }
         }
-        here.list_below(objects, prefix.trim_end_matches('/'), found)
+        here.list_below(objects, prefix.trim_end_matches('/'), found, DEPTH_LIMIT)
     }
 
-    fn list_below(
-        &mut self,
-        objects: &Objects,
-        above: &str,
-        found: &mut Vec<String>,
-    ) -> Result<(), GitError> {
+    fn list_below(&mut self, objects: &Objects, above: &str, found: &mut Vec<String>, depth: usize) -> Result<(), GitError> {
+        if depth == 0 {
+            return Err(too_deep(above));
+        }
         for at in 0..self.children.len() {
             let child = &self.children[at];
             let path = match above {
@@ -240,7 +203,7 @@ impl Directory {
                 _ => format!("{above}/{}", child.name),
             };
             if child.is_directory() {
-                self.enter(objects, at)?.list_below(objects, &path, found)?;
+                self.enter(objects, at)?.list_below(objects, &path, found, depth - 1)?;
             } else {
                 found.push(path);
             }
@@ -294,33 +257,17 @@ impl Child {
     }
 
     fn write(&mut self, body: &mut Body) -> Result<(), GitError> {
-        let place = match &mut self.node {
-            Node::Stored => return Ok(()),
+        match &mut self.node {
+            Node::Stored => {}
             Node::Directory(directory) => {
                 let unchanged = (self.id != Oid::ZERO_SHA1).then_some(self.id);
                 self.id = directory.write(body, unchanged)?;
-                return Ok(());
             }
-            Node::File {
-                state: FileState::Written(_),
-                ..
-            } => return Ok(()),
-            Node::File {
-                bytes,
-                state: FileState::Fresh(before),
-            } => {
-                let base = before.as_ref().map(|(place, old)| (*place, &old[..]));
-                let (id, place) = body.add(ObjectType::Blob, bytes, base)?;
-                self.id = id;
-                (bytes.len() <= KEPT_FILE).then_some(place)
-            }
-        };
-        match (place, &mut self.node) {
-            (Some(place), Node::File { state, .. }) => *state = FileState::Written(place),
-            // Too large to keep... but it isn't in the store yet, so reading it back needs the bytes.
-            (_, node) => {
-                if let Node::File { state, .. } = node {
-                    *state = FileState::Fresh(None);
+            Node::File { bytes, state } => {
+                if let FileState::Fresh(before) = state {
+                    let base = before.as_ref().map(|(place, old)| (*place, &old[..]));
+                    let (_, place) = body.add(ObjectType::Blob, bytes, base)?;
+                    *state = FileState::Written(place);
                 }
             }
         }
@@ -334,10 +281,4 @@ fn split(path: &str) -> (&str, Option<&str>) {
         Some((name, rest)) => (name, Some(rest)),
         None => (path, None),
     }
-}
-
-/// Compares two paths as a walk through git's trees meets them.
-pub(super) fn path_order(a: &str, b: &str) -> Ordering {
-    // Inside a path every component but the last is a directory, so `/` takes part as itself.
-    a.cmp(b)
 }

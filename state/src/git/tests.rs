@@ -1,0 +1,1 @@
+//! The store as a whole, and against the `git` program.
