@@ -1,1 +1,0 @@
-//! The store as a whole, and against the `git` program.
