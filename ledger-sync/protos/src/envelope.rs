@@ -202,7 +202,7 @@ pub fn open_proposal(bytes: &[u8]) -> Result<(Opened, InvocationParts), UnpackEr
     let opened = open_parts(decode(&proposal.header, parts::HEADER)?, proposal.payload)?;
     let mut visible: ChaincodeProposalPayload = decode(&opened.data, parts::PROPOSAL_PAYLOAD)?;
     visible.transient_map.clear();
-    let invocation = invocation(&opened, &visible.encode_to_vec())?;
+    let invocation = invocation(&opened, &opened.header.signature_header, &visible.encode_to_vec())?;
     Ok((opened, invocation))
 }
 
@@ -237,7 +237,7 @@ pub fn endorsed(opened: &Opened) -> Result<EndorsedTransaction, UnpackError> {
     };
     let payload: ChaincodeActionPayload = decode(&action.payload, parts::ACTION_PAYLOAD)?;
     let endorsed = payload.action.ok_or(UnpackError::Missing(parts::ACTION_PAYLOAD))?;
-    let invocation = invocation(opened, &payload.chaincode_proposal_payload)?;
+    let invocation = invocation(opened, &action.header, &payload.chaincode_proposal_payload)?;
     let response_payload: ProposalResponsePayload = decode(&endorsed.proposal_response_payload, parts::RESPONSE_PAYLOAD)?;
     let result: ChaincodeAction = decode(&response_payload.extension, parts::CHAINCODE_ACTION)?;
     let event = if result.events.is_empty() {
@@ -269,7 +269,12 @@ pub fn config(opened: &Opened) -> Result<Config, UnpackError> {
     envelope.config.ok_or(UnpackError::Missing(parts::CONFIG))
 }
 
-fn invocation(opened: &Opened, visible_payload: &[u8]) -> Result<InvocationParts, UnpackError> {
+/// Reads an invocation; the hash is over the action's own signature header, as a peer computes it.
+fn invocation(
+    opened: &Opened,
+    signature_header: &[u8],
+    visible_payload: &[u8],
+) -> Result<InvocationParts, UnpackError> {
     let extension: ChaincodeHeaderExtension = decode(&opened.channel.extension, parts::HEADER_EXTENSION)?;
     let chaincode = extension.chaincode_id.ok_or(UnpackError::Missing(parts::HEADER_EXTENSION))?;
     let payload: ChaincodeProposalPayload = decode(visible_payload, parts::PROPOSAL_PAYLOAD)?;
@@ -280,7 +285,7 @@ fn invocation(opened: &Opened, visible_payload: &[u8]) -> Result<InvocationParts
         .ok_or(UnpackError::Missing(parts::INVOCATION))?;
     let mut hash = Sha256::new();
     hash.update(&opened.header.channel_header);
-    hash.update(&opened.header.signature_header);
+    hash.update(signature_header);
     hash.update(visible_payload);
     Ok(InvocationParts {
         chaincode,
