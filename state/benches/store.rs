@@ -33,6 +33,7 @@ fn main() {
         sizes.commits, sizes.files, sizes.rounds
     );
     let (mut ours, mut git, mut loose, mut live, mut read) = (vec![], vec![], vec![], vec![], vec![]);
+    let mut log = vec![];
     let (mut our_bytes, mut git_bytes) = (0, 0);
     for _ in 0..sizes.rounds {
         let round = Round::new(&sizes);
@@ -46,7 +47,8 @@ fn main() {
         }
         loose.push(rate(sizes.loose, round.git2_loose(&sizes)));
         live.push(rate(sizes.live, round.live(&sizes)));
-        read.push(round.read_all(&sizes));
+        read.push(round.read_all(&sizes).as_secs_f64());
+        log.push(round.log().as_secs_f64());
     }
     let ours = median(ours);
     println!("store, one durable pack        {ours:>9.0} commits/s   {:>6} KiB", our_bytes / 1024);
@@ -66,8 +68,9 @@ fn main() {
         "store, one commit at a time    {live:>9.0} commits/s   {:.2} times git2",
         live / loose
     );
-    let read = median(read.iter().map(Duration::as_secs_f64).collect());
+    let read = median(read);
     println!("read_all of {} files        {:>9.1} ms", sizes.files, read * 1e3);
+    println!("log of one file                {:>9.1} ms", median(log) * 1e3);
 }
 
 fn sizes() -> Sizes {
@@ -250,6 +253,8 @@ impl Round {
         let head = self.store.head(REFERENCE).unwrap().unwrap().to_string();
         let mut parent = repository.find_commit(git2::Oid::from_str(&head).unwrap()).unwrap();
         repository.reference(REFERENCE, parent.id(), true, "").unwrap();
+        // As a program that uses git2 alone would have it; the store turns it off.
+        git2::opts::enable_caching(true);
         let start = Instant::now();
         for n in 1..=sizes.loose {
             let file = changed(n, sizes.files);
@@ -273,7 +278,9 @@ impl Round {
                 .unwrap();
             parent = repository.find_commit(id).unwrap();
         }
-        start.elapsed()
+        let time = start.elapsed();
+        git2::opts::enable_caching(false);
+        time
     }
 
     /// One durable commit after the other, as in daily operation.
@@ -287,6 +294,16 @@ impl Round {
             batch.commit(&person("acme", n), &person("charter", n), &message(n), None).unwrap();
             finish(vec![batch]).unwrap();
         }
+        start.elapsed()
+    }
+
+    /// The history of one file, through all commits.
+    fn log(&self) -> Duration {
+        let store = Store::open(self.store.path()).unwrap();
+        let head = store.head(REFERENCE).unwrap().unwrap();
+        let start = Instant::now();
+        let log = store.log(head, Some(&path(0)), usize::MAX).unwrap();
+        assert!(!log.is_empty());
         start.elapsed()
     }
 

@@ -106,6 +106,8 @@ impl Batch {
         author.check()?;
         committer.check()?;
         let tree = self.files.write(&mut self.body, self.tree)?;
+        // At once, and not with the head: a commit that can't be signed now is tried again with these files.
+        self.tree = Some(tree);
         let plain = commit_bytes(tree, self.head, author, committer, message)?;
         let bytes = match sign {
             Some(sign) => {
@@ -115,7 +117,6 @@ impl Batch {
             None => plain,
         };
         let (id, _) = self.body.add(ObjectType::Commit, &bytes, None)?;
-        self.tree = Some(tree);
         self.head = Some(CommitId(id));
         Ok(CommitId(id))
     }

@@ -27,6 +27,8 @@ impl Objects {
             action: "open the object database",
             source,
         };
+        // Whole histories are read once, in order: a cache of objects only grows, to 256 MiB.
+        git2::opts::enable_caching(false);
         let odb = Odb::new().map_err(failed)?;
         odb.add_disk_alternate(text).map_err(failed)?;
         Ok(Objects { odb })

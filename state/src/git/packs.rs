@@ -9,7 +9,7 @@ use flate2::Crc;
 use git2::Oid;
 
 use super::GitError;
-use super::disk::{remove, replace, sync_directory, write_flushed};
+use super::disk::{remove, sync_directory, write_flushed};
 use super::lock::StoreLock;
 use super::pack::{
     Body, Entry, HEADER, OFFSET_DELTA, PackWriter, TRAILER, index_bytes, push_distance, push_header, read_distance, read_header, read_index,
@@ -198,8 +198,11 @@ pub(super) fn consolidate(lock: &StoreLock, root: &Path) -> Result<(), GitError>
         return Ok(());
     };
     sync_directory(&folder)?;
-    // Other handles see this and open the object database anew, which lets go of the removed files.
-    replace(&lock.file("packs.new"), &generation(root), name.as_bytes())?;
+    // Other handles see this and open the object database anew, which lets go of the removed files. After a
+    // power cut there are no other handles, so it needs no flush.
+    let (through, path) = (lock.file("packs.new"), generation(root));
+    fs::write(&through, &name).map_err(GitError::io("write", &through))?;
+    fs::rename(&through, &path).map_err(GitError::io("rename", &path))?;
     for pack in packs.iter().filter(|pack| pack.name != name) {
         for ending in ["idx", "rev", "pack"] {
             remove(&folder.join(format!("{}.{ending}", pack.name)))?;

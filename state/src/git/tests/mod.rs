@@ -164,6 +164,27 @@ fn bad_people_messages_and_signatures_leave_the_batch_as_it_was() {
 }
 
 #[test]
+fn a_commit_that_was_not_signed_is_made_again_whole() {
+    let (_directory, store) = new_store();
+    let mut batch = store.batch(DESIRED).unwrap();
+    commit(&mut batch, "a", 1);
+    batch.put("b", b"2").unwrap();
+    let failed = batch.commit(&author(2), &committer(2), "m", Some(&|_| Err("no key".into())));
+    assert!(matches!(failed, Err(GitError::Sign { .. })));
+    let head = batch.commit(&author(2), &committer(2), "m", None).unwrap();
+    finish(vec![batch]).unwrap();
+    assert_eq!(files(&store, head, "").len(), 2);
+}
+
+#[test]
+fn handles_and_batches_go_between_threads() {
+    fn sendable<T: Send>() {}
+    fn shareable<T: Send + Sync>() {}
+    shareable::<Store>();
+    sendable::<Batch>();
+}
+
+#[test]
 fn the_log_follows_one_path_and_is_bounded() {
     let (_directory, store) = new_store();
     let mut batch = store.batch(DESIRED).unwrap();
