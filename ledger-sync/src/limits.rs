@@ -1,0 +1,42 @@
+//! Every bound of this crate, in one place.
+
+use std::time::Duration;
+
+/// The most blocks that are verified and written as one batch.
+pub const BATCH_BLOCKS: usize = 1024;
+/// The size from which a batch takes no further block, in bytes. Two batches are held at most: one is filled while the
+/// other is written.
+pub const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// The memory of unwritten commits from which they are written at the next block's end, in bytes.
+pub const UNWRITTEN_BYTES: usize = 64 * 1024 * 1024;
+/// How often a transaction is endorsed anew after a read conflict.
+pub const ENDORSEMENTS: u32 = 6;
+/// How often an envelope with an unknown outcome is sent again.
+pub const RESENDS: u32 = 3;
+/// The longest message of another program that an error repeats, in characters.
+pub const QUOTED: usize = 600;
+/// The most details of a refused call that are kept.
+pub const DETAILS: usize = 16;
+/// The shortest interval between two pings: Fabric ends a connection that pings more often.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long one block may take to arrive.
+pub const FETCH: Duration = Duration::from_secs(60);
+/// The largest soft cursor that is read, in bytes.
+pub const SOFT_BYTES: u64 = 64 * 1024;
+
+/// Shortens a text to what an error repeats, with control characters made visible.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut out = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == QUOTED {
+            out.push('…');
+            break;
+        }
+        if c.is_control() {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
+    }
+    out
+}

@@ -1,0 +1,223 @@
+//! What a commit says: a subject that an auditor can skim, a list of what changed, and trailers that machines read.
+//!
+//! Everything here is part of commit ids: a change of one letter changes the history of every channel. Only checked names,
+//! digests and fixed words are written, so nothing can break out of its line.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use state::canonical::Digest;
+use state::desired::DesiredState;
+use state::event::{EventBody, LedgerEvent};
+use state::ids::{Channel, ResourceName};
+use state::report::Condition;
+use state::reported::ReportedState;
+use state::resource::Resource;
+
+use crate::decode::Quarantine;
+use crate::materialise::Change;
+
+/// The longest subject, in characters.
+const SUBJECT: usize = 72;
+/// The most lines of a body's list.
+const LINES: usize = 100;
+
+/// A commit's message, but for the trailers that every commit has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text {
+    /// The first line.
+    pub subject: String,
+    /// The lines of the body.
+    pub body: Vec<String>,
+    /// The trailers that follow those of the transaction.
+    pub trailers: Vec<(&'static str, String)>,
+}
+
+/// Puts a commit's message together.
+pub fn render(channel: &Channel, change: &Change) -> String {
+    let mut out = change.message.subject.clone();
+    out.push_str("\n\n");
+    for line in change.message.body.iter().take(LINES) {
+        out.push_str(line);
+        out.push('\n');
+    }
+    if change.message.body.len() > LINES {
+        let _ = writeln!(out, "- and {} more", change.message.body.len() - LINES);
+    }
+    if !change.message.body.is_empty() {
+        out.push('\n');
+    }
+    let _ = writeln!(out, "Ledger-Channel: {channel}");
+    let _ = writeln!(out, "Ledger-Block: {}", change.position.block);
+    let _ = writeln!(out, "Ledger-Tx: {}", change.tx_id);
+    for (key, value) in &change.message.trailers {
+        let _ = writeln!(out, "{key}: {value}");
+    }
+    out
+}
+
+/// The trailers of a transaction that was taken in.
+pub(crate) fn trailers(event: &LedgerEvent, agreement: Option<Digest>) -> Vec<(&'static str, String)> {
+    let mut trailers = vec![("Event", event.body.kind().to_owned()), ("Member", event.source.by.to_string())];
+    trailers.extend(agreement.map(|digest| ("Agreement", digest.to_string())));
+    trailers
+}
+
+/// Tells what an event did to the desired state, after it was taken in.
+pub(crate) fn of_desired(event: &LedgerEvent, desired: &DesiredState) -> Text {
+    let by = &event.source.by;
+    let mut body = Vec::new();
+    let subject = match &event.body {
+        EventBody::MemberRegistered { member, msp, role } => {
+            body.push(format!("- bound to {msp}"));
+            format!("register {member} as {role}")
+        }
+        EventBody::AgreementConstituted { agreement, .. } => {
+            for party in &agreement.parties {
+                let beta = party.beta.map(|beta| format!(", beta {beta}")).unwrap_or_default();
+                body.push(format!("- {}, {}{beta}", party.member, party.role));
+            }
+            format!("agreement {} v{} constituted by {by}", agreement.dao, agreement.version)
+        }
+        EventBody::AgreementAccepted { .. } => accepted(event, desired),
+        EventBody::ResourcesOrdered { resources } => {
+            body.extend(resources.iter().map(line));
+            listed("order", resources.iter().map(|resource| &resource.name))
+        }
+        EventBody::ResourcesAmended { resources } => {
+            body.extend(resources.iter().map(line));
+            listed("amend", resources.iter().map(|resource| &resource.name))
+        }
+        EventBody::ResourcesRetired { resources } => {
+            body.extend(resources.iter().map(|name| match desired.retired().get(name) {
+                Some(gone) => line(&gone.resource),
+                None => format!("- {name}"),
+            }));
+            listed("retire", resources.iter())
+        }
+        // Reports have their own text; this arm keeps the match total.
+        EventBody::ReportSubmitted { sequence, .. } => format!("report {sequence} from {by}"),
+    };
+    Text {
+        subject: bounded(subject),
+        body,
+        trailers: Vec::new(),
+    }
+}
+
+fn accepted(event: &LedgerEvent, desired: &DesiredState) -> String {
+    let by = &event.source.by;
+    let Some(record) = desired.agreement() else {
+        return format!("agreement accepted by {by}");
+    };
+    let standing = if record.in_force {
+        "in force".to_owned()
+    } else {
+        format!("{} of {}", record.accepted.len(), record.agreement.parties.len())
+    };
+    format!(
+        "agreement {} v{} accepted by {by}: {standing}",
+        record.agreement.dao, record.agreement.version
+    )
+}
+
+/// Tells what a report says, after it was taken in.
+pub(crate) fn of_report(event: &LedgerEvent, reported: &ReportedState, complaint: Option<&str>) -> Text {
+    let by = &event.source.by;
+    let reports = reported.members().get(by);
+    let sequence = reports.map_or(0, |reports| reports.head.sequence);
+    let mut counts: BTreeMap<Condition, usize> = BTreeMap::new();
+    for status in reports.into_iter().flat_map(|reports| reports.statuses.values()) {
+        *counts.entry(status.condition).or_default() += 1;
+    }
+    let said = match complaint {
+        Some(_) => "its changes are left out".to_owned(),
+        None if counts.is_empty() => "no resources".to_owned(),
+        None => {
+            let parts: Vec<String> = counts.iter().map(|(condition, count)| format!("{count} {condition}")).collect();
+            parts.join(", ")
+        }
+    };
+    let mut body: Vec<String> = complaint.map(|reason| format!("- {reason}")).into_iter().collect();
+    if let Some(reports) = reports.filter(|_| complaint.is_none()) {
+        let troubled = reports.statuses.iter().filter(|(_, status)| status.condition != Condition::InSync);
+        body.extend(troubled.map(|(name, status)| format!("- {name} ({}): {}", status.kind, status.condition)));
+    }
+    Text {
+        subject: bounded(format!("report {sequence} from {by}: {said}")),
+        body,
+        trailers: Vec::new(),
+    }
+}
+
+/// Tells of an event that was not taken in.
+pub(crate) fn of_quarantine(quarantine: &Quarantine) -> Text {
+    Text {
+        subject: bounded(format!("quarantine a transaction of {}", quarantine.msp)),
+        body: vec![format!("- {}", quarantine.reason)],
+        trailers: vec![("Event", quarantine.event.clone()), ("Msp", quarantine.msp.clone())],
+    }
+}
+
+fn line(resource: &Resource) -> String {
+    format!("- {} ({}), owner {}", resource.name, resource.kind, resource.owner)
+}
+
+/// Names as many as fit: `order 3 resources: a, b, …`.
+fn listed<'a>(verb: &str, names: impl ExactSizeIterator<Item = &'a ResourceName>) -> String {
+    let count = names.len();
+    if count == 1 {
+        return names.fold(format!("{verb} resource"), |text, name| format!("{text} {name}"));
+    }
+    let mut text = format!("{verb} {count} resources:");
+    for (index, name) in names.enumerate() {
+        let last = index + 1 == count;
+        // Two more than the name: the space before it, and the comma or the end after it; three for the mark of more.
+        let room = if last { 1 } else { 4 };
+        if text.len() + name.as_str().len() + room > SUBJECT {
+            text.push_str(" …");
+            break;
+        }
+        let _ = write!(text, " {name}{}", if last { "" } else { "," });
+    }
+    text
+}
+
+fn bounded(subject: String) -> String {
+    if subject.chars().count() <= SUBJECT {
+        return subject;
+    }
+    let mut short: String = subject.chars().take(SUBJECT - 1).collect();
+    short.push('…');
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(count: usize, length: usize) -> Vec<ResourceName> {
+        (0..count)
+            .map(|n| {
+                ResourceName::new(format!(
+                    "{:a>length$}",
+                    format!("{n:03}").replace(|c: char| c.is_ascii_digit(), "b")
+                ))
+                .unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_subject_never_grows_past_its_bound() {
+        for count in [1, 2, 3, 50] {
+            for length in [3, 17, 30, 63] {
+                let subject = bounded(listed("order", names(count, length).iter()));
+                assert!(subject.chars().count() <= SUBJECT, "{subject}");
+                assert!(subject.starts_with("order "), "{subject}");
+            }
+        }
+        assert_eq!(listed("retire", names(1, 3).iter()), "retire resource bbb");
+        assert_eq!(listed("retire", names(2, 3).iter()), "retire 2 resources: bbb, bbb");
+    }
+}
