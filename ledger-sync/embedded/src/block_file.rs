@@ -293,16 +293,20 @@ mod tests {
         std::fs::read(path).unwrap()
     }
 
+    /// Where the record of a block begins.
+    fn start(number: u64) -> usize {
+        (0..number).map(|before| HEADER_BYTES + block(before).encoded_len()).sum()
+    }
+
     #[test]
     fn a_torn_tail_is_cut_at_every_length() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("blocks");
         let whole = three(&path);
-        let record = whole.len() / 3;
-        for length in 2 * record..whole.len() {
+        for length in start(2) + 1..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert_eq!(numbers(&path).unwrap(), [0, 1], "cut to {length}");
-            assert_eq!(std::fs::metadata(&path).unwrap().len(), 2 * record as u64);
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), start(2) as u64);
         }
     }
 
@@ -321,14 +325,13 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("blocks");
         let whole = three(&path);
-        let record = whole.len() / 3;
-        for at in 0..2 * record {
+        for at in 0..start(2) {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x10;
             std::fs::write(&path, &damaged).unwrap();
             let error = numbers(&path).unwrap_err();
             assert!(
-                matches!(error, LedgerError::Corrupt { block, .. } if block == (at / record) as u64),
+                matches!(error, LedgerError::Corrupt { block, .. } if block == u64::from(at >= start(1))),
                 "{at}: {error}"
             );
             assert_eq!(std::fs::read(&path).unwrap(), damaged, "nothing was cut off");

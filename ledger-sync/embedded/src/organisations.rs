@@ -126,7 +126,6 @@ impl OrganisationKeys {
             now,
         )?);
         Ok(Self {
-            name: name.to_owned(),
             msp_id: msp_id.to_owned(),
             authority,
             node,

@@ -78,6 +78,31 @@ impl<'a> Simulation<'a> {
         )
     }
 
+    /// Reads up to `limit` entries of a range and records what was seen. Where it stops early, the record ends with the last
+    /// key that was read, so that changes behind it are no conflict.
+    fn read_range(&mut self, start: &str, end: &str, limit: usize) -> Vec<(String, Vec<u8>)> {
+        if limit == 0 {
+            return Vec::new();
+        }
+        let mut results = Vec::new();
+        let mut reads = Vec::new();
+        for (key, found) in self.state.range(start, end).take(limit) {
+            reads.push(KvRead {
+                key: key.to_owned(),
+                version: Some(found.version.into()),
+            });
+            results.push((key.to_owned(), found.value.to_vec()));
+        }
+        let stopped_at = results.last().filter(|_| results.len() == limit).map(|(key, _)| key.clone());
+        self.ranges.push(RangeQueryInfo {
+            start_key: start.to_owned(),
+            itr_exhausted: stopped_at.is_none(),
+            end_key: stopped_at.unwrap_or_else(|| end.to_owned()),
+            reads_info: Some(range_query_info::ReadsInfo::RawReads(QueryReads { kv_reads: reads })),
+        });
+        results
+    }
+
     fn write(&mut self, key: &str, value: Option<Vec<u8>>) {
         if key.is_empty() {
             self.fault = Some("the chaincode wrote an empty key".into());
@@ -104,25 +129,19 @@ impl Stub for Simulation<'_> {
     }
 
     fn get_state_by_range(&mut self, start: &str, end: &str) -> Result<Vec<(String, Vec<u8>)>, StubError> {
-        let mut results = Vec::new();
-        let mut reads = Vec::new();
-        for (key, found) in self.state.range(start, end) {
-            if results.len() >= self.range_results {
-                return Err(StubError(format!("a range query has more than {} results", self.range_results)));
-            }
-            reads.push(KvRead {
-                key: key.to_owned(),
-                version: Some(found.version.into()),
-            });
-            results.push((key.to_owned(), found.value.to_vec()));
+        let most = self.range_results;
+        let results = self.read_range(start, end, most + 1);
+        if results.len() > most {
+            return Err(StubError(format!("a range query has more than {most} results")));
         }
-        self.ranges.push(RangeQueryInfo {
-            start_key: start.to_owned(),
-            end_key: end.to_owned(),
-            itr_exhausted: true,
-            reads_info: Some(range_query_info::ReadsInfo::RawReads(QueryReads { kv_reads: reads })),
-        });
         Ok(results)
+    }
+
+    fn get_state_page(&mut self, start: &str, end: &str, limit: usize) -> Result<Vec<(String, Vec<u8>)>, StubError> {
+        if limit > self.range_results {
+            return Err(StubError(format!("a page has at most {} results", self.range_results)));
+        }
+        Ok(self.read_range(start, end, limit))
     }
 
     fn put_state(&mut self, key: &str, value: Vec<u8>) {
