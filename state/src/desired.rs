@@ -6,13 +6,13 @@ use std::convert::Infallible;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::agreement::{Agreement, AgreementError, Role};
+use crate::agreement::{Agreement, Role};
 use crate::canonical::{self, CanonicalError, Digest};
 use crate::event::{EventBody, LedgerEvent, Provenance};
 use crate::ids::{Channel, MemberId, MspId, ResourceName};
 use crate::paths::{self, FileChange};
 use crate::resource::Resource;
-use crate::rules::{self, Change, CheckError, Refusal, View};
+use crate::rules::{self, Acceptance, Change, CheckError, InForce, Membership, Proposed, Refusal, View};
 
 /// A member as it registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,25 +84,10 @@ pub enum Rejection {
         /// Who signed it.
         msp: MspId,
     },
-    /// The member or the MSP is bound already.
-    #[error("{0} is registered already")]
-    Registered(String),
-    /// The channel has an agreement already.
-    #[error("this channel has an agreement already; the DAO's next version gets its own channel")]
-    Constituted,
-    /// A party has not registered, or otherwise than the agreement says.
-    #[error("party {0} is not registered on this channel with that MSP and role")]
-    Party(MemberId),
-    /// The agreement breaks its own rules.
-    #[error("the agreement is not valid")]
-    Agreement(#[from] AgreementError),
-    /// The digest is not that of the channel's agreement.
-    #[error("the digest is not that of this channel's agreement")]
-    Digest,
-    /// The member has accepted already.
-    #[error("member {0} has accepted already")]
-    Accepted(MemberId),
-    /// A rule of changing resources forbids it.
+    /// The event contradicts what its own content leads to: no Charter chaincode writes such a one.
+    #[error("the event's {0} is not what its content leads to")]
+    Contradicts(&'static str),
+    /// A rule forbids it.
     #[error("the change is refused")]
     Refused(#[from] Refusal),
     /// It has no canonical form.
@@ -228,12 +213,7 @@ impl DesiredState {
                 msp: event.msp.clone(),
             });
         }
-        if self.members.contains_key(member) {
-            return Err(Rejection::Registered(member.to_string()));
-        }
-        if self.member_of(msp).is_some() {
-            return Err(Rejection::Registered(msp.to_string()));
-        }
+        rules::register(&mut Present(self), member, msp)?;
         let record = MemberRecord {
             msp: msp.clone(),
             role,
@@ -245,22 +225,11 @@ impl DesiredState {
     }
 
     fn constitute(&mut self, event: &LedgerEvent, agreement: &Agreement, digest: Digest) -> Result<Vec<FileChange>, Rejection> {
-        if self.agreement.is_some() {
-            return Err(Rejection::Constituted);
-        }
-        agreement.check()?;
-        if agreement.digest()? != digest {
-            return Err(Rejection::Digest);
-        }
         let by = &event.source.by;
-        if agreement.party(by).is_none() {
-            return Err(Rejection::Party(by.clone()));
-        }
-        for party in &agreement.parties {
-            let registered = self.members.get(&party.member);
-            if registered.is_none_or(|record| record.msp != party.msp || record.role != party.role) {
-                return Err(Rejection::Party(party.member.clone()));
-            }
+        let standing = self.agreement.as_ref().map(|record| &record.agreement);
+        rules::constitute(&mut Present(self), standing, agreement, by)?;
+        if agreement.digest()? != digest {
+            return Err(Rejection::Contradicts("digest"));
         }
         let record = AgreementRecord {
             agreement: agreement.clone(),
@@ -275,44 +244,36 @@ impl DesiredState {
     }
 
     fn accept(&mut self, event: &LedgerEvent, digest: Digest, in_force: bool) -> Result<Vec<FileChange>, Rejection> {
-        let Some(record) = &self.agreement else {
-            return Err(Rejection::Digest);
-        };
         let by = &event.source.by;
-        if record.digest != digest {
-            return Err(Rejection::Digest);
-        }
-        if record.agreement.party(by).is_none() {
-            return Err(Rejection::Party(by.clone()));
-        }
-        if record.accepted.contains_key(by) {
-            return Err(Rejection::Accepted(by.clone()));
-        }
-        let mut record = record.clone();
+        let proposed = self.agreement.as_ref().map(|record| Proposed {
+            agreement: &record.agreement,
+            digest: record.digest,
+            accepted: record.accepted.keys().collect(),
+        });
+        let acceptance = rules::accept(proposed.as_ref(), digest, by)?;
+        let Some(mut record) = self.agreement.clone() else {
+            return Err(Refusal::NothingProposed.into());
+        };
         record.accepted.insert(by.clone(), event.source.clone());
-        record.in_force = record.accepted.len() == record.agreement.parties.len();
+        record.in_force = acceptance == Acceptance::InForce;
         if record.in_force != in_force {
-            return Err(Rejection::Digest);
+            return Err(Rejection::Contradicts("in_force"));
         }
         let change = file(paths::AGREEMENT.into(), &record)?;
         self.agreement = Some(record);
         Ok(vec![change])
     }
 
-    fn check(&mut self, event: &LedgerEvent, change: Change<'_>) -> Result<(), Rejection> {
-        let record = self
-            .agreement
-            .as_ref()
-            .filter(|record| record.in_force)
-            .ok_or(Refusal::NoAgreement)?;
-        let view = &mut Present {
-            resources: &self.resources,
-            dependents: &self.dependents,
-        };
-        rules::check(view, &record.agreement, &event.source.by, event.source.at, change).map_err(|error| match error {
-            CheckError::Refused(refusal) => Rejection::Refused(refusal),
-            CheckError::View(never) => match never {},
-        })
+    fn check(&self, event: &LedgerEvent, change: Change<'_>) -> Result<(), Rejection> {
+        let in_force = self.agreement.as_ref().filter(|record| record.in_force);
+        let agreement = in_force.map(|record| &record.agreement);
+        Ok(rules::check(
+            &mut Present(self),
+            agreement,
+            &event.source.by,
+            event.source.at,
+            change,
+        )?)
     }
 
     fn put(&mut self, event: &LedgerEvent, resource: &Resource) -> Result<Vec<FileChange>, Rejection> {
@@ -403,21 +364,39 @@ pub(crate) fn file<T: Serialize>(path: String, value: &T) -> Result<FileChange, 
     })
 }
 
-struct Present<'a> {
-    resources: &'a BTreeMap<ResourceName, Ordered>,
-    dependents: &'a BTreeMap<ResourceName, BTreeSet<ResourceName>>,
-}
+struct Present<'a>(&'a DesiredState);
 
 impl View for Present<'_> {
     type Error = Infallible;
-    fn ordered(&mut self, name: &ResourceName) -> Result<Option<Ordered>, Infallible> {
-        Ok(self.resources.get(name).cloned())
+    fn member(&mut self, member: &MemberId) -> Result<Option<Membership>, Infallible> {
+        Ok(self.0.members.get(member).map(|record| Membership {
+            msp: record.msp.clone(),
+            role: record.role,
+        }))
+    }
+    fn member_of(&mut self, msp: &MspId) -> Result<Option<MemberId>, Infallible> {
+        Ok(self.0.member_of(msp).cloned())
+    }
+    fn ordered(&mut self, name: &ResourceName) -> Result<Option<InForce>, Infallible> {
+        Ok(self.0.resources.get(name).map(|ordered| InForce {
+            resource: ordered.resource.clone(),
+            orderer: ordered.ordered.by.clone(),
+        }))
     }
     fn dependents(&mut self, name: &ResourceName) -> Result<BTreeSet<ResourceName>, Infallible> {
-        Ok(self.dependents.get(name).cloned().unwrap_or_default())
+        Ok(self.0.dependents.get(name).cloned().unwrap_or_default())
     }
     fn count(&mut self) -> Result<u64, Infallible> {
-        Ok(self.resources.len() as u64)
+        Ok(self.0.resources.len() as u64)
+    }
+}
+
+impl From<CheckError<Infallible>> for Rejection {
+    fn from(error: CheckError<Infallible>) -> Self {
+        match error {
+            CheckError::Refused(refusal) => Rejection::Refused(refusal),
+            CheckError::View(never) => match never {},
+        }
     }
 }
 

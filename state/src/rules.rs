@@ -6,9 +6,9 @@ use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graphmap::DiGraphMap;
 use thiserror::Error;
 
-use crate::agreement::Agreement;
-use crate::desired::Ordered;
-use crate::ids::{MemberId, OutputName, ResourceName};
+use crate::agreement::{Agreement, AgreementError, Role};
+use crate::canonical::Digest;
+use crate::ids::{MemberId, MspId, OutputName, ResourceName};
 use crate::resource::Resource;
 use crate::time::Timestamp;
 
@@ -21,12 +21,45 @@ pub const MAX_DEPENDENCIES: usize = 256;
 pub trait View {
     /// The state could not be read.
     type Error;
+    /// A registered member.
+    fn member(&mut self, member: &MemberId) -> Result<Option<Membership>, Self::Error>;
+    /// The member that an MSP is bound to.
+    fn member_of(&mut self, msp: &MspId) -> Result<Option<MemberId>, Self::Error>;
     /// A resource that is in force.
-    fn ordered(&mut self, name: &ResourceName) -> Result<Option<Ordered>, Self::Error>;
+    fn ordered(&mut self, name: &ResourceName) -> Result<Option<InForce>, Self::Error>;
     /// The resources that depend on one.
     fn dependents(&mut self, name: &ResourceName) -> Result<BTreeSet<ResourceName>, Self::Error>;
     /// How many resources are in force.
     fn count(&mut self) -> Result<u64, Self::Error>;
+}
+
+/// What a member registered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// Its MSP.
+    pub msp: MspId,
+    /// What it brings.
+    pub role: Role,
+}
+
+/// A resource that is in force, and who ordered it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// The resource.
+    pub resource: Resource,
+    /// The member that ordered it.
+    pub orderer: MemberId,
+}
+
+/// The agreement that stands before the members, and who has accepted it.
+#[derive(Clone, Debug)]
+pub struct Proposed<'a> {
+    /// The agreement.
+    pub agreement: &'a Agreement,
+    /// Its digest.
+    pub digest: Digest,
+    /// Who has accepted it.
+    pub accepted: BTreeSet<&'a MemberId>,
 }
 
 /// A change that a member asks for.
@@ -43,6 +76,34 @@ pub enum Change<'a> {
 /// Why a change is refused. Nothing of it is taken.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
+    /// The member or the MSP is bound already.
+    #[error("{0} is registered already")]
+    Registered(String),
+    /// The channel has an agreement already.
+    #[error("this channel has an agreement already; the DAO's next version gets its own channel")]
+    Constituted,
+    /// A party has not registered, or otherwise than the agreement says.
+    #[error("party {member} is not registered on this channel with {msp} as {role}")]
+    Party {
+        /// The party.
+        member: MemberId,
+        /// The MSP that the agreement names.
+        msp: MspId,
+        /// The role that the agreement names.
+        role: Role,
+    },
+    /// The agreement breaks its own rules.
+    #[error("the agreement is not valid")]
+    Agreement(#[from] AgreementError),
+    /// Nothing to accept.
+    #[error("no agreement was put before the members of this channel yet")]
+    NothingProposed,
+    /// The digest is that of another agreement.
+    #[error("the digest is not that of this channel's agreement, {0}")]
+    OtherDigest(Digest),
+    /// The member has accepted already.
+    #[error("member {0} has accepted already")]
+    Accepted(MemberId),
     /// There is no agreement, or not every party has accepted it.
     #[error("no agreement is in force on this channel: every party has to accept it first")]
     NoAgreement,
@@ -164,14 +225,82 @@ impl<E> From<Refusal> for CheckError<E> {
     }
 }
 
-/// Checks a change by a member at a ledger time against an agreement in force.
+/// Checks that a member may bind its name to its MSP: each is bound once.
+pub fn register<V: View>(view: &mut V, member: &MemberId, msp: &MspId) -> Result<(), CheckError<V::Error>> {
+    if view.member(member).map_err(CheckError::View)?.is_some() {
+        return Err(Refusal::Registered(format!("member {member}")).into());
+    }
+    if view.member_of(msp).map_err(CheckError::View)?.is_some() {
+        return Err(Refusal::Registered(format!("MSP {msp}")).into());
+    }
+    Ok(())
+}
+
+/// Checks that a member may put an agreement before the others, beside the one that stands already.
+pub fn constitute<V: View>(
+    view: &mut V,
+    standing: Option<&Agreement>,
+    agreement: &Agreement,
+    by: &MemberId,
+) -> Result<(), CheckError<V::Error>> {
+    if standing.is_some() {
+        return Err(Refusal::Constituted.into());
+    }
+    agreement.check().map_err(Refusal::Agreement)?;
+    if agreement.party(by).is_none() {
+        return Err(Refusal::NotAParty(by.clone()).into());
+    }
+    for party in &agreement.parties {
+        let registered = view.member(&party.member).map_err(CheckError::View)?;
+        if registered.is_none_or(|found| found.msp != party.msp || found.role != party.role) {
+            return Err(Refusal::Party {
+                member: party.member.clone(),
+                msp: party.msp.clone(),
+                role: party.role,
+            }
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a member may accept a digest, and tells whether the agreement is in force then.
+pub fn accept(proposed: Option<&Proposed<'_>>, digest: Digest, by: &MemberId) -> Result<Acceptance, Refusal> {
+    let proposed = proposed.ok_or(Refusal::NothingProposed)?;
+    if proposed.digest != digest {
+        return Err(Refusal::OtherDigest(proposed.digest));
+    }
+    if proposed.agreement.party(by).is_none() {
+        return Err(Refusal::NotAParty(by.clone()));
+    }
+    if proposed.accepted.contains(by) {
+        return Err(Refusal::Accepted(by.clone()));
+    }
+    if proposed.accepted.len() + 1 == proposed.agreement.parties.len() {
+        Ok(Acceptance::InForce)
+    } else {
+        Ok(Acceptance::Awaiting)
+    }
+}
+
+/// What one more acceptance makes of an agreement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acceptance {
+    /// It was the last one: the agreement is in force.
+    InForce,
+    /// Other parties have not accepted yet.
+    Awaiting,
+}
+
+/// Checks a change by a member at a ledger time against the agreement in force.
 pub fn check<V: View>(
     view: &mut V,
-    agreement: &Agreement,
+    in_force: Option<&Agreement>,
     by: &MemberId,
     at: Timestamp,
     change: Change<'_>,
 ) -> Result<(), CheckError<V::Error>> {
+    let agreement = in_force.ok_or(Refusal::NoAgreement)?;
     let effective = &agreement.effective;
     if at < effective.from || effective.until.is_some_and(|until| at >= until) {
         let until = effective.until.map_or_else(|| "it is ended".to_owned(), |until| until.to_string());
@@ -214,11 +343,12 @@ fn order<V: View>(view: &mut V, agreement: &Agreement, resources: &[Resource]) -
         }
         .into());
     }
-    edges(view, &batch)
+    edges(view, &batch, &BTreeMap::new())
 }
 
 fn amend<V: View>(view: &mut V, agreement: &Agreement, by: &MemberId, resources: &[Resource]) -> Result<(), CheckError<V::Error>> {
     let batch = unique(resources)?;
+    let mut before = BTreeMap::new();
     for resource in resources {
         let name = &resource.name;
         let present = view
@@ -245,7 +375,7 @@ fn amend<V: View>(view: &mut V, agreement: &Agreement, by: &MemberId, resources:
             for dependent in view.dependents(name).map_err(CheckError::View)? {
                 let other = match batch.get(&dependent) {
                     Some(changed) => Some((*changed).clone()),
-                    None => view.ordered(&dependent).map_err(CheckError::View)?.map(|ordered| ordered.resource),
+                    None => view.ordered(&dependent).map_err(CheckError::View)?.map(|present| present.resource),
                 };
                 let Some(other) = other else { continue };
                 let refers = other.spec.references().iter().any(|r| r.resource == *name && r.output == *lost);
@@ -259,8 +389,9 @@ fn amend<V: View>(view: &mut V, agreement: &Agreement, by: &MemberId, resources:
                 }
             }
         }
+        before.insert(name.clone(), present.resource.dependencies());
     }
-    edges(view, &batch)
+    edges(view, &batch, &before)
 }
 
 fn retire<V: View>(view: &mut V, by: &MemberId, names: &[ResourceName]) -> Result<(), CheckError<V::Error>> {
@@ -312,23 +443,27 @@ fn unique(resources: &[Resource]) -> Result<BTreeMap<ResourceName, &Resource>, R
     Ok(batch)
 }
 
-fn allowed(present: &Ordered, by: &MemberId) -> Result<(), Refusal> {
-    if present.resource.owner == *by || present.ordered.by == *by {
+fn allowed(present: &InForce, by: &MemberId) -> Result<(), Refusal> {
+    if present.resource.owner == *by || present.orderer == *by {
         return Ok(());
     }
     Err(Refusal::NotAllowed {
         resource: present.resource.name.clone(),
         owner: present.resource.owner.clone(),
-        orderer: present.ordered.by.clone(),
+        orderer: present.orderer.clone(),
         by: by.clone(),
     })
 }
 
 /// Every dependency exists, every reference across members is exported, and nothing waits for itself.
-fn edges<V: View>(view: &mut V, batch: &BTreeMap<ResourceName, &Resource>) -> Result<(), CheckError<V::Error>> {
-    // Only what can be reached from the changed resources can have become a circle.
-    let mut reached: BTreeMap<ResourceName, BTreeSet<ResourceName>> = BTreeMap::new();
-    let mut open: Vec<ResourceName> = Vec::new();
+///
+/// `before` holds what the resources of the batch that are in force depend on so far.
+fn edges<V: View>(
+    view: &mut V,
+    batch: &BTreeMap<ResourceName, &Resource>,
+    before: &BTreeMap<ResourceName, BTreeSet<ResourceName>>,
+) -> Result<(), CheckError<V::Error>> {
+    let mut after: BTreeMap<ResourceName, BTreeSet<ResourceName>> = BTreeMap::new();
     for (name, resource) in batch {
         let dependencies = resource.dependencies();
         if dependencies.len() > MAX_DEPENDENCIES {
@@ -340,10 +475,14 @@ fn edges<V: View>(view: &mut V, batch: &BTreeMap<ResourceName, &Resource>) -> Re
         }
         let references = resource.spec.references();
         for on in &dependencies {
+            let present;
             let target = match batch.get(on) {
-                Some(target) => (*target).clone(),
+                Some(target) => *target,
                 None => match view.ordered(on).map_err(CheckError::View)? {
-                    Some(present) => present.resource,
+                    Some(found) => {
+                        present = found.resource;
+                        &present
+                    }
                     None => {
                         return Err(Refusal::Dangling {
                             resource: name.clone(),
@@ -365,19 +504,35 @@ fn edges<V: View>(view: &mut V, batch: &BTreeMap<ResourceName, &Resource>) -> Re
                 .into());
             }
         }
-        open.extend(dependencies.iter().cloned());
-        reached.insert(name.clone(), dependencies);
+        after.insert(name.clone(), dependencies);
     }
+    // The graph had no circle before, so a new one goes through a new edge: only what can be reached from one matters. A new
+    // resource has nothing in force that depends on it, so what it needs of the present graph never leads back to it.
+    let mut open: Vec<ResourceName> = Vec::new();
+    for (name, dependencies) in &after {
+        match before.get(name) {
+            Some(so_far) => open.extend(dependencies.difference(so_far).cloned()),
+            None => open.extend(dependencies.iter().filter(|on| batch.contains_key(*on)).cloned()),
+        }
+    }
+    let mut reached = after.clone();
+    let mut seen = BTreeSet::new();
     while let Some(name) = open.pop() {
-        if reached.contains_key(&name) {
+        if !seen.insert(name.clone()) {
             continue;
         }
-        let dependencies = view
-            .ordered(&name)
-            .map_err(CheckError::View)?
-            .map(|present| present.resource.dependencies());
-        let dependencies = dependencies.unwrap_or_default();
-        open.extend(dependencies.iter().cloned());
+        let dependencies = match after.get(&name) {
+            Some(dependencies) => dependencies.clone(),
+            None => {
+                let present = view.ordered(&name).map_err(CheckError::View)?;
+                present.map(|present| present.resource.dependencies()).unwrap_or_default()
+            }
+        };
+        if before.is_empty() {
+            open.extend(dependencies.iter().filter(|on| batch.contains_key(*on)).cloned());
+        } else {
+            open.extend(dependencies.iter().cloned());
+        }
         reached.insert(name, dependencies);
     }
     acyclic(&reached).map_err(CheckError::Refused)

@@ -1,13 +1,93 @@
 //! The agreement's program: a deterministic library that a ledger runs and a follower can run again.
+//!
+//! [`invoke`] runs one transaction over a [`Stub`](stub::Stub). It decides everything first and writes afterwards, so a refusal
+//! leaves no trace, and an accepted transaction sets exactly one event, from which every member builds the same desired
+//! state. The rules themselves are those of [`state::rules`]: the same ones that each follower applies to the events.
+//!
+//! Nothing here does I/O, reads a clock, draws randomness or depends on the order of a hash table.
 
+mod agreement;
+pub mod arguments;
+mod effect;
+mod error;
+mod member;
+pub mod memory;
+mod reads;
+pub mod records;
+mod report;
+mod resources;
+mod snapshot;
 pub mod stub;
 
+pub use error::ALREADY_RECORDED;
+
+use effect::{Call, Effect, ok};
+use error::Refused;
+use snapshot::Snapshot;
 use stub::{Invocation, Response, Stub};
 
 /// The chaincode's name on every channel.
 pub const NAME: &str = "charter";
 
+/// The functions: first those that change the state, then those that only read it.
+pub const FUNCTIONS: [&str; 12] = [
+    "register",
+    "constitute",
+    "accept",
+    "order",
+    "amend",
+    "retire",
+    "report",
+    "agreement",
+    "member",
+    "resource",
+    "resources",
+    "head",
+];
+
 /// Runs one transaction. It is total: no input makes it panic, and a refusal writes nothing.
-pub fn invoke(_stub: &mut dyn Stub, _invocation: &Invocation<'_>) -> Response {
-    Response { status: 500, message: "not built yet".into(), payload: Vec::new() }
+pub fn invoke(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Response {
+    run(stub, invocation).unwrap_or_else(|refused| refused.response())
+}
+
+enum Outcome {
+    Change(Effect),
+    Answer(Vec<u8>),
+}
+
+fn run(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Result<Response, Refused> {
+    let call = Call::new(invocation)?;
+    let (function, rest) = invocation.args.split_first().ok_or(Refused::NoFunction)?;
+    let function = function_name(function)?;
+    let snapshot = &mut Snapshot::new(stub);
+    let outcome = match function {
+        "register" => Outcome::Change(member::register(snapshot, &call, rest)?),
+        "constitute" => Outcome::Change(agreement::constitute(snapshot, &call, rest)?),
+        "accept" => Outcome::Change(agreement::accept(snapshot, &call, rest)?),
+        "order" => Outcome::Change(resources::order(snapshot, &call, rest)?),
+        "amend" => Outcome::Change(resources::amend(snapshot, &call, rest)?),
+        "retire" => Outcome::Change(resources::retire(snapshot, &call, rest)?),
+        "report" => Outcome::Change(report::report(snapshot, &call, rest)?),
+        "agreement" => Outcome::Answer(reads::agreement(snapshot, rest)?),
+        "member" => Outcome::Answer(reads::member(snapshot, rest)?),
+        "resource" => Outcome::Answer(reads::resource(snapshot, rest)?),
+        "resources" => Outcome::Answer(reads::resources(snapshot, rest)?),
+        "head" => Outcome::Answer(reads::head(snapshot, rest)?),
+        other => return Err(Refused::Function(other.to_owned())),
+    };
+    match outcome {
+        Outcome::Change(effect) => effect.commit(stub, call),
+        Outcome::Answer(payload) => Ok(ok(payload)),
+    }
+}
+
+fn function_name(bytes: &[u8]) -> Result<&str, Refused> {
+    if bytes.len() > arguments::MAX_FUNCTION_BYTES {
+        return Err(Refused::TooLarge {
+            function: "the function's name",
+            bytes: bytes.len(),
+            limit: arguments::MAX_FUNCTION_BYTES,
+        });
+    }
+    std::str::from_utf8(bytes).map_err(|_| Refused::NotText("the function's name"))
 }

@@ -51,6 +51,12 @@ pub trait Stub {
     fn get_state(&mut self, key: &str) -> Result<Option<Vec<u8>>, StubError>;
     /// Reads `start <= key < end` in key order.
     fn get_state_by_range(&mut self, start: &str, end: &str) -> Result<Vec<(String, Vec<u8>)>, StubError>;
+    /// Reads the first `limit` entries of a range. A stub that can stop early should.
+    fn get_state_page(&mut self, start: &str, end: &str, limit: usize) -> Result<Vec<(String, Vec<u8>)>, StubError> {
+        let mut found = self.get_state_by_range(start, end)?;
+        found.truncate(limit);
+        Ok(found)
+    }
     /// Writes one key when the transaction commits.
     fn put_state(&mut self, key: &str, value: Vec<u8>);
     /// Deletes one key when the transaction commits.

@@ -1,0 +1,75 @@
+//! The functions that only read: JSON answers for a client's evaluation.
+
+use serde::Serialize;
+use state::canonical;
+use state::ids::{MemberId, ResourceName};
+
+use crate::arguments::{self, MAX_ARGUMENT_BYTES, MAX_PAGE, Page};
+use crate::error::Refused;
+use crate::records::OrderedRecord;
+use crate::snapshot::Snapshot;
+
+/// The longest plain name, in bytes; the name's own rule is stricter.
+const MAX_NAME_BYTES: usize = 256;
+
+/// Answers the channel's agreement and who has accepted it.
+pub(crate) fn agreement(snapshot: &mut Snapshot<'_>, rest: &[Vec<u8>]) -> Result<Vec<u8>, Refused> {
+    if !rest.is_empty() {
+        return Err(Refused::Arguments {
+            function: "agreement",
+            expected: "no",
+            found: rest.len(),
+        });
+    }
+    let record = snapshot.agreement()?.ok_or(Refused::NoAgreement)?;
+    Ok(canonical::bytes(&record)?)
+}
+
+/// Answers how a member registered.
+pub(crate) fn member(snapshot: &mut Snapshot<'_>, rest: &[Vec<u8>]) -> Result<Vec<u8>, Refused> {
+    let member: MemberId = arguments::name("member", arguments::one("member", rest, MAX_NAME_BYTES)?)?;
+    let record = snapshot.member_record(&member)?.ok_or(Refused::NoMember(member))?;
+    Ok(canonical::bytes(&record)?)
+}
+
+/// Answers a resource in force, or as it was when it was retired.
+pub(crate) fn resource(snapshot: &mut Snapshot<'_>, rest: &[Vec<u8>]) -> Result<Vec<u8>, Refused> {
+    let name: ResourceName = arguments::name("resource", arguments::one("resource", rest, MAX_NAME_BYTES)?)?;
+    if let Some(record) = snapshot.resource(&name)? {
+        return Ok(canonical::bytes(record)?);
+    }
+    let record = snapshot.retired(&name)?.ok_or(Refused::NoResource(name))?;
+    Ok(canonical::bytes(&record)?)
+}
+
+/// Answers one page of the resources in force, by name.
+pub(crate) fn resources(snapshot: &mut Snapshot<'_>, rest: &[Vec<u8>]) -> Result<Vec<u8>, Refused> {
+    #[derive(Serialize)]
+    struct Listed {
+        resources: Vec<OrderedRecord>,
+        /// The `after` of the next page; none on the last.
+        next: Option<ResourceName>,
+    }
+    let page: Page = match arguments::optional("resources", rest, MAX_ARGUMENT_BYTES)? {
+        Some(argument) => arguments::json("resources", argument)?,
+        None => Page::default(),
+    };
+    if !(1..=MAX_PAGE).contains(&page.limit) {
+        return Err(Refused::Page { found: page.limit });
+    }
+    let limit = page.limit as usize;
+    let mut resources = snapshot.page(page.after.as_ref(), limit + 1)?;
+    let more = resources.len() > limit;
+    resources.truncate(limit);
+    let next = resources.last().filter(|_| more).map(|record| record.resource.name.clone());
+    Ok(canonical::bytes(&Listed { resources, next })?)
+}
+
+/// Answers the head of a member's chain of reports, `null` before its first.
+pub(crate) fn head(snapshot: &mut Snapshot<'_>, rest: &[Vec<u8>]) -> Result<Vec<u8>, Refused> {
+    let member: MemberId = arguments::name("head", arguments::one("head", rest, MAX_NAME_BYTES)?)?;
+    if snapshot.member_record(&member)?.is_none() {
+        return Err(Refused::NoMember(member));
+    }
+    Ok(canonical::bytes(&snapshot.report(&member)?)?)
+}

@@ -1,0 +1,110 @@
+//! Ordering, amending and retiring resources.
+
+use serde_json::json;
+use state::event::EventBody;
+use state::ids::{MemberId, ResourceName};
+use state::rules::{self, Change, Refusal};
+
+use crate::arguments::{self, MAX_ARGUMENT_BYTES, Names};
+use crate::effect::{Call, Effect};
+use crate::error::Refused;
+use crate::records::{self, INDEXED, OrderedRecord, USAGE, Usage};
+use crate::snapshot::Snapshot;
+
+/// Orders new resources.
+pub(crate) fn order(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u8>]) -> Result<Effect, Refused> {
+    let argument = arguments::one("order", rest, MAX_ARGUMENT_BYTES)?;
+    let resources = arguments::resources("order", argument)?;
+    let by = allowed(snapshot, call, Change::Order(&resources))?;
+    let usage = Usage {
+        resources: snapshot.usage()?.resources + resources.len() as u64,
+    };
+    let body = EventBody::ResourcesOrdered {
+        resources: resources.clone(),
+    };
+    let mut effect = Effect::new(by.clone(), body, &json!({ "resources": resources.len() }))?;
+    for resource in resources {
+        let name = resource.name.clone();
+        if snapshot.retired(&name)?.is_some() {
+            effect.delete(records::retired(&name));
+        }
+        for on in resource.dependencies() {
+            effect.put_bytes(records::dependent(&on, &name), INDEXED);
+        }
+        let record = OrderedRecord {
+            resource,
+            ordered: call.submitted(&by),
+            amended: None,
+            retired: None,
+        };
+        effect.put(records::resource(&name), &record)?;
+    }
+    effect.put(USAGE.into(), &usage)?;
+    Ok(effect)
+}
+
+/// Changes resources in force.
+pub(crate) fn amend(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u8>]) -> Result<Effect, Refused> {
+    let argument = arguments::one("amend", rest, MAX_ARGUMENT_BYTES)?;
+    let resources = arguments::resources("amend", argument)?;
+    let by = allowed(snapshot, call, Change::Amend(&resources))?;
+    let body = EventBody::ResourcesAmended {
+        resources: resources.clone(),
+    };
+    let mut effect = Effect::new(by.clone(), body, &json!({ "resources": resources.len() }))?;
+    for resource in resources {
+        let name = resource.name.clone();
+        let present = present(snapshot, &name)?;
+        let before = present.resource.dependencies();
+        let after = resource.dependencies();
+        for on in before.difference(&after) {
+            effect.delete(records::dependent(on, &name));
+        }
+        for on in after.difference(&before) {
+            effect.put_bytes(records::dependent(on, &name), INDEXED);
+        }
+        let record = OrderedRecord {
+            resource,
+            ordered: present.ordered.clone(),
+            amended: Some(call.submitted(&by)),
+            retired: None,
+        };
+        effect.put(records::resource(&name), &record)?;
+    }
+    Ok(effect)
+}
+
+/// Retires resources in force.
+pub(crate) fn retire(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u8>]) -> Result<Effect, Refused> {
+    let argument = arguments::one("retire", rest, MAX_ARGUMENT_BYTES)?;
+    let Names { resources: names } = arguments::json("retire", argument)?;
+    let by = allowed(snapshot, call, Change::Retire(&names))?;
+    let used = snapshot.usage()?.resources;
+    let left = used.checked_sub(names.len() as u64).ok_or_else(|| Refused::Damaged(USAGE.into()))?;
+    let body = EventBody::ResourcesRetired { resources: names.clone() };
+    let mut effect = Effect::new(by.clone(), body, &json!({ "resources": names.len() }))?;
+    for name in &names {
+        let mut record = present(snapshot, name)?.clone();
+        for on in record.resource.dependencies() {
+            effect.delete(records::dependent(&on, name));
+        }
+        record.retired = Some(call.submitted(&by));
+        effect.delete(records::resource(name));
+        effect.put(records::retired(name), &record)?;
+    }
+    effect.put(USAGE.into(), &Usage { resources: left })?;
+    Ok(effect)
+}
+
+/// Holds a change to the rules, and tells who asks for it.
+fn allowed(snapshot: &mut Snapshot<'_>, call: &Call<'_>, change: Change<'_>) -> Result<MemberId, Refused> {
+    let by = snapshot.submitter(&call.msp)?;
+    let standing = snapshot.agreement()?.filter(|record| record.in_force);
+    let agreement = standing.as_ref().map(|record| &record.agreement);
+    rules::check(snapshot, agreement, &by, call.at, change)?;
+    Ok(by)
+}
+
+fn present<'a>(snapshot: &'a mut Snapshot<'_>, name: &ResourceName) -> Result<&'a OrderedRecord, Refused> {
+    snapshot.resource(name)?.ok_or_else(|| Refusal::Missing(name.clone()).into())
+}

@@ -1,0 +1,117 @@
+//! The state as the rules see it: typed point reads over the stub, each parsed once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::de::DeserializeOwned;
+use state::ids::{MemberId, MspId, ResourceName};
+use state::rules::{InForce, Membership, View};
+
+use crate::error::Refused;
+use crate::records::{self, AgreementRecord, MemberRecord, OrderedRecord, ReportRecord, Usage};
+use crate::stub::Stub;
+
+/// One transaction's view of the state.
+pub(crate) struct Snapshot<'a> {
+    stub: &'a mut dyn Stub,
+    resources: BTreeMap<ResourceName, Option<OrderedRecord>>,
+}
+
+impl<'a> Snapshot<'a> {
+    pub(crate) fn new(stub: &'a mut dyn Stub) -> Self {
+        Self {
+            stub,
+            resources: BTreeMap::new(),
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, Refused> {
+        match self.stub.get_state(key)? {
+            Some(bytes) => parse(key, &bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn member_record(&mut self, member: &MemberId) -> Result<Option<MemberRecord>, Refused> {
+        self.read(&records::member(member))
+    }
+
+    /// The member that a creator's MSP is bound to.
+    pub(crate) fn submitter(&mut self, msp: &MspId) -> Result<MemberId, Refused> {
+        self.read(&records::msp(msp))?.ok_or_else(|| Refused::Unregistered(msp.clone()))
+    }
+
+    pub(crate) fn agreement(&mut self) -> Result<Option<AgreementRecord>, Refused> {
+        self.read(records::AGREEMENT)
+    }
+
+    pub(crate) fn usage(&mut self) -> Result<Usage, Refused> {
+        Ok(self.read(records::USAGE)?.unwrap_or_default())
+    }
+
+    pub(crate) fn report(&mut self, member: &MemberId) -> Result<Option<ReportRecord>, Refused> {
+        self.read(&records::report(member))
+    }
+
+    pub(crate) fn retired(&mut self, name: &ResourceName) -> Result<Option<OrderedRecord>, Refused> {
+        self.read(&records::retired(name))
+    }
+
+    /// A resource in force.
+    pub(crate) fn resource(&mut self, name: &ResourceName) -> Result<Option<&OrderedRecord>, Refused> {
+        if !self.resources.contains_key(name) {
+            let found = self.read(&records::resource(name))?;
+            self.resources.insert(name.clone(), found);
+        }
+        Ok(self.resources.get(name).and_then(Option::as_ref))
+    }
+
+    /// At most `limit` resources in force whose names stand after one.
+    pub(crate) fn page(&mut self, after: Option<&ResourceName>, limit: usize) -> Result<Vec<OrderedRecord>, Refused> {
+        // The first key that is greater than a name's own has one character more, the least one that names have.
+        let start = after.map_or_else(|| records::RESOURCES.to_owned(), |after| format!("{}-", records::resource(after)));
+        let found = self.stub.get_state_page(&start, records::RESOURCES_END, limit)?;
+        found.iter().map(|(key, bytes)| parse(key, bytes)).collect()
+    }
+}
+
+fn parse<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(bytes).map_err(|_| Refused::Damaged(key.to_owned()))
+}
+
+impl View for Snapshot<'_> {
+    type Error = Refused;
+
+    fn member(&mut self, member: &MemberId) -> Result<Option<Membership>, Refused> {
+        Ok(self.member_record(member)?.map(|record| Membership {
+            msp: record.msp,
+            role: record.role,
+        }))
+    }
+
+    fn member_of(&mut self, msp: &MspId) -> Result<Option<MemberId>, Refused> {
+        self.read(&records::msp(msp))
+    }
+
+    fn ordered(&mut self, name: &ResourceName) -> Result<Option<InForce>, Refused> {
+        Ok(self.resource(name)?.map(|record| InForce {
+            resource: record.resource.clone(),
+            orderer: record.ordered.by.clone(),
+        }))
+    }
+
+    fn dependents(&mut self, name: &ResourceName) -> Result<BTreeSet<ResourceName>, Refused> {
+        let (start, end) = records::dependents(name);
+        let found = self.stub.get_state_by_range(&start, &end)?;
+        found
+            .into_iter()
+            .map(|(key, _)| match key.strip_prefix(&start).map(ResourceName::new) {
+                Some(Ok(dependent)) => Ok(dependent),
+                _ => Err(Refused::Damaged(key)),
+            })
+            .collect()
+    }
+
+    fn count(&mut self) -> Result<u64, Refused> {
+        Ok(self.usage()?.resources)
+    }
+}

@@ -1,0 +1,8 @@
+//! The program as a ledger runs it and as its members see it.
+
+#![allow(clippy::unwrap_used, reason = "these are tests, their helpers included")]
+
+mod channel;
+mod properties;
+mod refusals;
+mod reports;
