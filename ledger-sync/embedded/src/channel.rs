@@ -1,6 +1,7 @@
 //! One channel: its state, its blocks, and the thread that commits.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 
@@ -51,6 +52,8 @@ pub(crate) struct Core {
     view: RwLock<View>,
     reader: Mutex<Reader>,
     progress: watch::Sender<Progress>,
+    /// The bytes of the transactions in the queue.
+    queued: AtomicUsize,
 }
 
 /// A channel that takes transactions.
@@ -110,6 +113,7 @@ impl Channel {
             view: RwLock::new(view),
             reader: Mutex::new(file.reader()),
             progress: watch::Sender::new(progress),
+            queued: AtomicUsize::new(0),
         });
         let (sender, receiver) = mpsc::channel(limits.queued_transactions);
         let committer = Committer {
@@ -133,9 +137,18 @@ impl Channel {
     pub(crate) fn submit(&self, envelope: Vec<u8>) -> Result<(), NotQueued> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = queue.as_ref().ok_or(NotQueued::Stopped)?;
-        sender.try_send(envelope).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => NotQueued::Full,
-            mpsc::error::TrySendError::Closed(_) => NotQueued::Stopped,
+        let bytes = envelope.len();
+        if self.core.queued.load(Ordering::Relaxed) + bytes > self.core.limits.queued_bytes {
+            return Err(NotQueued::Full);
+        }
+        // Counted before it is sent, so that the committer never takes off what isn't there yet.
+        self.core.queued.fetch_add(bytes, Ordering::Relaxed);
+        sender.try_send(envelope).map_err(|error| {
+            self.core.queued.fetch_sub(bytes, Ordering::Relaxed);
+            match error {
+                mpsc::error::TrySendError::Full(_) => NotQueued::Full,
+                mpsc::error::TrySendError::Closed(_) => NotQueued::Stopped,
+            }
         })
     }
 }
@@ -226,6 +239,7 @@ impl Committer {
             bytes += envelope.len();
             batch.push(envelope);
         }
+        self.core.queued.fetch_sub(bytes, Ordering::Relaxed);
         batch
     }
 

@@ -189,7 +189,7 @@ fn wanted(info: &SeekInfo, height: u64) -> Result<Wanted, BlockStatus> {
     let position = |position: &Option<protos::orderer::SeekPosition>| {
         position
             .as_ref()
-            .and_then(|position| position.r#type.clone())
+            .and_then(|position| position.r#type)
             .ok_or(BlockStatus::BadRequest)
     };
     let (start, stop) = (position(&info.start)?, position(&info.stop)?);

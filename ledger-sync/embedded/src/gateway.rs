@@ -53,6 +53,8 @@ impl GatewayService {
         let name = endorse::channel_of(proposal.as_ref()).map_err(|refusal| word(refusal, ""))?;
         let proposal = proposal.unwrap_or_default();
         let channel = self.channel(&name)?;
+        // One node answers for every member; an error names the first, as it would the first peer that was asked.
+        let speaker = channel.core.membership.members().first().cloned().unwrap_or_default();
         let permit = self.ledger.simulations().acquire_owned().await;
         let permit = permit.map_err(|_| Status::unavailable("the ledger is shutting down"))?;
         let ledger = self.ledger.clone();
@@ -65,7 +67,7 @@ impl GatewayService {
         let done = ran
             .await
             .map_err(|error| Status::internal(format!("the proposal was not finished: {error}")))?;
-        done.map_err(|refusal| word(refusal, "embedded"))
+        done.map_err(|refusal| word(refusal, &speaker))
     }
 
     fn stream_permit(&self) -> Result<OwnedSemaphorePermit, Status> {

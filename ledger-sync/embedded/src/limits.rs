@@ -19,6 +19,8 @@ pub struct Limits {
     pub block_bytes: usize,
     /// The most transactions of one channel that wait to be put into a block.
     pub queued_transactions: usize,
+    /// The most bytes of one channel's waiting transactions together.
+    pub queued_bytes: usize,
     /// The most proposals that are simulated at a time.
     pub simulations: usize,
     /// The most streams and waiting calls at a time.
@@ -39,6 +41,7 @@ impl Default for Limits {
             block_transactions: 50,
             block_bytes: 4 * 1024 * 1024,
             queued_transactions: 1024,
+            queued_bytes: 128 * 1024 * 1024,
             simulations: 32,
             streams: 1024,
             range_results: 100_000,

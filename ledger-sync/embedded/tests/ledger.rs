@@ -1,4 +1,5 @@
 //! The embedded ledger as a client meets it: over gRPC with TLS.
+#![allow(clippy::unwrap_used)]
 
 mod client;
 
@@ -538,4 +539,71 @@ fn networks_and_channels_grow_but_never_change() {
         .collect();
     assert_eq!(channels[2], ("ch-3".into(), vec!["DspMSP".into(), "Vsp3MSP".into()]));
     assert!(matches!(Ledger::open(&place.path().join("elsewhere")), Err(LedgerError::Absent(_))));
+}
+
+/// Changes a transaction's headers and its one action, and signs it again.
+fn rewrite(
+    client: &Client,
+    prepared: &mut client::Prepared,
+    change: impl FnOnce(&mut protos::common::ChannelHeader, &mut protos::peer::ChaincodeActionPayload),
+) {
+    use protos::common::{ChannelHeader, Payload};
+    use protos::peer::{ChaincodeActionPayload, Transaction};
+    let mut payload = Payload::decode(prepared.envelope.payload.as_slice()).unwrap();
+    let header = payload.header.as_mut().unwrap();
+    let mut channel = ChannelHeader::decode(header.channel_header.as_slice()).unwrap();
+    let mut transaction = Transaction::decode(payload.data.as_slice()).unwrap();
+    let mut action = ChaincodeActionPayload::decode(transaction.actions[0].payload.as_slice()).unwrap();
+    change(&mut channel, &mut action);
+    header.channel_header = channel.encode_to_vec();
+    transaction.actions[0].payload = action.encode_to_vec();
+    payload.data = transaction.encode_to_vec();
+    prepared.envelope.payload = payload.encode_to_vec();
+    prepared.envelope.signature = client.signer.sign(&prepared.envelope.payload).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faulty_transactions_get_a_peers_codes() {
+    let place = tempfile::tempdir().unwrap();
+    let server = serve(&ledger(place.path())).await;
+    let mut dsp = Client::connect(place.path(), "dsp", "DspMSP", &server).await;
+    let mut faulty = Vec::new();
+    for _ in 0..4 {
+        faulty.push(dsp.prepare("ch-1", &["put", "a", "1"]).await.unwrap());
+    }
+    let other = dsp.prepare("ch-1", &["put", "a", "9"]).await.unwrap();
+    rewrite(&dsp, &mut faulty[0], |channel, _| channel.tx_id = other.tx_id.clone());
+    rewrite(&dsp, &mut faulty[1], |_, action| {
+        action.chaincode_proposal_payload.extend_from_slice(b"\x12\x03\x0a\x01k");
+    });
+    rewrite(&dsp, &mut faulty[2], |channel, _| channel.epoch = 7);
+    rewrite(&dsp, &mut faulty[3], |_, action| action.action = None);
+    for transaction in faulty.iter().chain([&other]) {
+        dsp.submit("ch-1", transaction).await.unwrap();
+    }
+    // An id that somebody else wrote into a header doesn't take the id from its owner.
+    assert_eq!(dsp.status("ch-1", &other.tx_id).await.unwrap().result(), Tx::Valid);
+    let status = dsp.status("ch-1", &faulty[1].tx_id).await.unwrap();
+    assert_eq!(status.result(), Tx::InvalidEndorserTransaction);
+    let mut stream = dsp.blocks(dsp.seek("ch-1", &from_oldest_to(u64::MAX), now())).await;
+    next_block(&mut stream).await;
+    let mut flags = Vec::new();
+    while flags.len() < 5 {
+        let found = next_block(&mut stream).await;
+        flags.extend(
+            metadata::validation_flags(&found)
+                .unwrap()
+                .iter()
+                .map(|flag| metadata::validation_code(*flag)),
+        );
+    }
+    let expected = [
+        Tx::BadProposalTxid,
+        Tx::InvalidEndorserTransaction,
+        Tx::BadCommonHeader,
+        Tx::InvalidEndorserTransaction,
+        Tx::Valid,
+    ];
+    assert_eq!(flags, expected);
+    assert_eq!(dsp.evaluate("ch-1", CHAINCODE, &["get", "a"]).await.unwrap(), b"9");
 }
