@@ -2,6 +2,11 @@
 //!
 //! A provider observes in bulk, applies and deletes idempotently, never waits for readiness and never retries: the next pass does.
 
+pub mod conformance;
+pub mod machine;
+pub mod memory;
+pub mod registry;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
