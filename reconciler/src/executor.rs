@@ -1,0 +1,440 @@
+//! Walks a plan, and decides nothing: what comes before what, and what is done, stands in the plan.
+//!
+//! Steps run in waves. Before a wave runs, what it is about to do is durable in `actual/<channel>`; its results are made durable
+//! together with the next wave's intentions. So a killed pass leaves at most intentions that the next one looks at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use providers::registry::Registry;
+use providers::{Applied, Deleted, Provider, ProviderError, Scope};
+use state::canonical::CanonicalError;
+use state::desired::DesiredState;
+use state::ids::ResourceName;
+use state::inventory::{Entry, EntryState};
+use state::observation::Observation;
+use state::plan::{Action, Plan, Step};
+use state::reported::ReportedState;
+use state::resource::{Outputs, Resource};
+use thiserror::Error as ThisError;
+
+use crate::actual::{Actual, ActualError, Author, names};
+use crate::planner::{Known, PlanError, recorded, sequence};
+use crate::shutdown::Shutdown;
+
+/// The bounds of an execution.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// How many steps run at once.
+    pub at_once: usize,
+    /// How long one call to a provider may take.
+    pub step: Duration,
+    /// How long one bulk observation may take.
+    pub observe: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            at_once: 8,
+            step: Duration::from_secs(60),
+            observe: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The longest error that the inventory and reports keep, in characters.
+const LONGEST_ERROR: usize = 500;
+
+/// What a step came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepResult {
+    /// It was done.
+    Done,
+    /// It was begun, and is not ready or not gone yet. The next pass looks again.
+    Pending {
+        /// What it waits for.
+        why: String,
+    },
+    /// It failed. The next pass tries again.
+    Failed {
+        /// The error with its causes.
+        why: String,
+    },
+    /// It was not begun.
+    Skipped {
+        /// Why not.
+        why: String,
+    },
+}
+
+/// An execution had to stop.
+#[derive(Debug, ThisError)]
+pub enum ExecuteError {
+    /// What happens could not be recorded; nothing more was begun.
+    #[error("the pass was stopped, because it can't be recorded")]
+    Actual(#[from] ActualError),
+    /// The steps have no order.
+    #[error("the plan can't be walked")]
+    Plan(#[from] PlanError),
+    /// Something has no canonical form.
+    #[error("a step can't be recorded")]
+    Encode(#[from] CanonicalError),
+}
+
+/// What an execution works with.
+pub struct Execution<'a> {
+    /// For whom, and on which channel.
+    pub scope: &'a Scope,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The providers.
+    pub registry: &'a Registry,
+    /// What was ordered: it says whose value a reference means.
+    pub desired: &'a DesiredState,
+    /// The others' exports.
+    pub reported: &'a ReportedState,
+    /// What the plan was made from.
+    pub observed: &'a BTreeMap<ResourceName, Observation>,
+    /// Who writes the commits.
+    pub author: &'a Author<'a>,
+    /// The bounds.
+    pub bounds: Bounds,
+    /// Whether somebody wishes to stop.
+    pub shutdown: &'a Shutdown,
+}
+
+/// One call to a provider, ready to be made.
+enum Call {
+    Apply(Resource),
+    Delete { external: String },
+    Release { external: String },
+}
+
+/// What a call answered.
+enum Answer {
+    Applied(Applied),
+    Deleted(Deleted),
+    Released,
+    Failed(String),
+    NotBegun,
+}
+
+impl Execution<'_> {
+    /// Walks the plan. Results stay staged in `actual` until its next commit.
+    pub async fn run(&self, actual: &mut Actual) -> Result<BTreeMap<ResourceName, StepResult>, ExecuteError> {
+        let mut results: BTreeMap<ResourceName, StepResult> = BTreeMap::new();
+        let mut fresh: BTreeMap<ResourceName, Outputs> = BTreeMap::new();
+        // Deleted in this pass, to be made anew in the next wave.
+        let mut cleared: BTreeSet<ResourceName> = BTreeSet::new();
+        let mut left: Vec<&ResourceName> = sequence(self.plan)?;
+        actual.execute(self.plan)?;
+        while !left.is_empty() {
+            let mut ready = Vec::new();
+            let mut later = Vec::new();
+            // `left` is in order, so one sweep settles whatever is skipped because of something earlier.
+            for name in left {
+                let Some(step) = self.plan.steps.get(name) else { continue };
+                match self.gate(step, &results) {
+                    Gate::Open => ready.push((name, step)),
+                    Gate::Later => later.push(name),
+                    Gate::Never(why) => drop(results.insert(name.clone(), StepResult::Skipped { why })),
+                }
+            }
+            left = later;
+            if ready.is_empty() {
+                break;
+            }
+            let mut calls = Vec::new();
+            for (name, step) in &ready {
+                match self.prepare(step, cleared.contains(*name), actual, &fresh)? {
+                    Prepared::Call(provider, call) => calls.push((*name, *step, provider, call)),
+                    Prepared::Recorded(outputs) => {
+                        fresh.insert((*name).clone(), outputs);
+                        results.insert((*name).clone(), StepResult::Done);
+                    }
+                    Prepared::Forgotten => drop(results.insert((*name).clone(), StepResult::Done)),
+                    Prepared::Failed(why) => drop(results.insert((*name).clone(), StepResult::Failed { why })),
+                }
+            }
+            if calls.is_empty() {
+                continue;
+            }
+            let intent = self.intent(calls.iter().map(|(name, step, ..)| (*name, step.action)));
+            actual.commit(self.author, intent).await?;
+            let answers: Vec<(&ResourceName, &Step, Answer)> = stream::iter(calls)
+                .map(|(name, step, provider, call)| async move { (name, step, self.call(provider, step, call).await) })
+                .buffer_unordered(self.bounds.at_once.max(1))
+                .collect()
+                .await;
+            let mut again = Vec::new();
+            for (name, step, answer) in answers {
+                match self.settle(step, answer, actual, &mut fresh)? {
+                    Some(result) => drop(results.insert(name.clone(), result)),
+                    None => {
+                        cleared.insert(name.clone());
+                        again.push(name);
+                    }
+                }
+            }
+            again.extend(left);
+            left = again;
+        }
+        Ok(results)
+    }
+
+    fn gate(&self, step: &Step, results: &BTreeMap<ResourceName, StepResult>) -> Gate {
+        if self.shutdown.requested() {
+            return Gate::Never("Charter is stopping; the next pass goes on".to_owned());
+        }
+        let mut gate = Gate::Open;
+        for before in step.after.iter().filter(|before| self.plan.steps.contains_key(*before)) {
+            match results.get(before) {
+                Some(StepResult::Done) => {}
+                Some(StepResult::Pending { .. }) => return Gate::Never(format!("{before} is not ready yet")),
+                Some(StepResult::Failed { .. }) => return Gate::Never(format!("{before} failed")),
+                Some(StepResult::Skipped { .. }) => return Gate::Never(format!("{before} was not begun")),
+                None => gate = Gate::Later,
+            }
+        }
+        gate
+    }
+
+    /// Records what a step is about to do, and makes the call ready.
+    fn prepare(
+        &self,
+        step: &Step,
+        cleared: bool,
+        actual: &mut Actual,
+        fresh: &BTreeMap<ResourceName, Outputs>,
+    ) -> Result<Prepared<'_>, CanonicalError> {
+        let resource = &step.resource;
+        if step.action == Action::Forget && step.external.is_none() {
+            actual.forget(&resource.kind, &resource.name);
+            return Ok(Prepared::Forgotten);
+        }
+        let Some(provider) = self.registry.for_kind(&resource.kind) else {
+            return Ok(Prepared::Failed(format!("no provider of this Charter makes {}", resource.kind)));
+        };
+        let provider: &dyn Provider = provider.as_ref();
+        let before = actual.inventory().get(&resource.name).cloned();
+        match (step.action, &step.external) {
+            (Action::Forget, Some(external)) => {
+                let external = external.clone();
+                Ok(Prepared::Call(provider, Call::Release { external }))
+            }
+            (Action::Delete, external) | (Action::Replace, external) if !cleared => {
+                let external = match (external, &before) {
+                    (Some(external), _) => external.clone(),
+                    (None, Some(entry)) => entry.external.clone(),
+                    (None, None) => provider.external(self.scope, resource),
+                };
+                let entry = match before {
+                    Some(entry) => Entry {
+                        state: EntryState::Deleting,
+                        ..entry
+                    },
+                    None => Entry {
+                        state: EntryState::Deleting,
+                        resource: resource.clone(),
+                        ordered: step.ordered,
+                        external: external.clone(),
+                        outputs: Outputs::new(),
+                        failed: None,
+                    },
+                };
+                actual.record(entry)?;
+                Ok(Prepared::Call(provider, Call::Delete { external }))
+            }
+            _ => self.prepare_making(step, provider, before, actual, fresh),
+        }
+    }
+
+    fn prepare_making<'s>(
+        &'s self,
+        step: &Step,
+        provider: &'s dyn Provider,
+        before: Option<Entry>,
+        actual: &mut Actual,
+        fresh: &BTreeMap<ResourceName, Outputs>,
+    ) -> Result<Prepared<'s>, CanonicalError> {
+        let known = Known {
+            member: &self.scope.member,
+            desired: self.desired,
+            inventory: actual.inventory(),
+            reported: self.reported,
+            observed: Some(self.observed),
+            fresh: Some(fresh),
+        };
+        let spec = match known.resolve(&step.resource.spec) {
+            Ok(spec) => spec,
+            Err(error) => return Ok(Prepared::Failed(chain(&error))),
+        };
+        let mut resource = recorded(&step.resource, spec);
+        let entry = |state, outputs| Entry {
+            state,
+            resource: resource.clone(),
+            ordered: step.ordered,
+            external: match &step.external {
+                Some(external) => external.clone(),
+                None => provider.external(self.scope, &step.resource),
+            },
+            outputs,
+            failed: None,
+        };
+        // An adoption that changes nothing outside is only recorded.
+        if step.action == Action::Adopt && step.changes.is_empty() {
+            let seen = self.observed.get(&step.resource.name).and_then(Observation::outputs);
+            let outputs = seen.cloned().unwrap_or_default();
+            let entry = entry(EntryState::Applied, outputs.clone());
+            actual.record(entry)?;
+            return Ok(Prepared::Recorded(outputs));
+        }
+        let scripts = match provider.render(self.scope, &resource) {
+            Ok(scripts) => scripts,
+            Err(refused) => return Ok(Prepared::Failed(chain(&refused))),
+        };
+        let outputs = before.map(|before| before.outputs).unwrap_or_default();
+        let entry = entry(EntryState::Intended, outputs);
+        actual.record(entry)?;
+        actual.keep_scripts(&resource.kind, &resource.name, scripts);
+        resource.depends_on = step.resource.depends_on.clone();
+        Ok(Prepared::Call(provider, Call::Apply(resource)))
+    }
+
+    async fn call(&self, provider: &dyn Provider, step: &Step, call: Call) -> Answer {
+        if self.shutdown.requested() {
+            return Answer::NotBegun;
+        }
+        let (kind, name) = (&step.resource.kind, &step.resource.name);
+        let made = async {
+            match &call {
+                Call::Apply(resource) => provider.apply(self.scope, resource).await.map(Answer::Applied),
+                Call::Delete { external } => provider.delete(self.scope, kind, name, external).await.map(Answer::Deleted),
+                Call::Release { external } => provider.release(self.scope, kind, name, external).await.map(|()| Answer::Released),
+            }
+        };
+        match tokio::time::timeout(self.bounds.step, made).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Answer::Failed(failure(&error)),
+            Err(_) => Answer::Failed(format!(
+                "no answer within {} s; it may have been done, the next pass looks",
+                self.bounds.step.as_secs()
+            )),
+        }
+    }
+
+    /// Records what a call answered. None: the step goes on in the next wave.
+    fn settle(
+        &self,
+        step: &Step,
+        answer: Answer,
+        actual: &mut Actual,
+        fresh: &mut BTreeMap<ResourceName, Outputs>,
+    ) -> Result<Option<StepResult>, CanonicalError> {
+        let name = &step.resource.name;
+        let entry = actual.inventory().get(name).cloned();
+        let mut record = |change: &dyn Fn(Entry) -> Entry| match entry.clone() {
+            Some(entry) => actual.record(change(entry)),
+            None => Ok(()),
+        };
+        Ok(Some(match answer {
+            Answer::Applied(Applied::Done { external, outputs }) => {
+                record(&|entry| Entry {
+                    state: EntryState::Applied,
+                    external: external.clone(),
+                    outputs: outputs.clone(),
+                    ..entry
+                })?;
+                fresh.insert(name.clone(), outputs);
+                StepResult::Done
+            }
+            Answer::Applied(Applied::Pending { external, why }) => {
+                record(&|entry| Entry {
+                    state: EntryState::Applied,
+                    external: external.clone(),
+                    ..entry
+                })?;
+                StepResult::Pending { why: bounded(&why) }
+            }
+            Answer::Deleted(Deleted::Gone) if step.action == Action::Replace => return Ok(None),
+            // It is forgotten when its absence was observed.
+            Answer::Deleted(Deleted::Gone) => StepResult::Done,
+            Answer::Deleted(Deleted::Pending { why }) => StepResult::Pending { why: bounded(&why) },
+            Answer::Released => {
+                actual.forget(&step.resource.kind, name);
+                StepResult::Done
+            }
+            Answer::Failed(why) => {
+                record(&|entry| Entry {
+                    failed: Some(why.clone()),
+                    ..entry
+                })?;
+                StepResult::Failed { why }
+            }
+            Answer::NotBegun => StepResult::Skipped {
+                why: "Charter is stopping; the next pass goes on".to_owned(),
+            },
+        }))
+    }
+
+    fn intent<'n>(&self, wave: impl Iterator<Item = (&'n ResourceName, Action)>) -> String {
+        let mut by_action: BTreeMap<Action, Vec<&ResourceName>> = BTreeMap::new();
+        for (name, action) in wave {
+            by_action.entry(action).or_default().push(name);
+        }
+        let parts: Vec<String> = by_action
+            .into_iter()
+            .map(|(action, all)| format!("{action} {}", names(all)))
+            .collect();
+        message(&format!("intent: {}", parts.join("; ")), self.plan)
+    }
+}
+
+/// Whether a step's turn has come.
+enum Gate {
+    Open,
+    Later,
+    Never(String),
+}
+
+/// What became of a step before any call.
+enum Prepared<'a> {
+    Call(&'a dyn Provider, Call),
+    Recorded(Outputs),
+    Forgotten,
+    Failed(String),
+}
+
+/// A commit's message: a title, and trailers that lead back to plan and order.
+pub(crate) fn message(title: &str, plan: &Plan) -> String {
+    format!("{title}\n\nPlan: {}\nDesired: {}\n", plan.digest, plan.base.desired)
+}
+
+fn failure(error: &ProviderError) -> String {
+    chain(error)
+}
+
+/// An error with its causes on one line, bounded.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    bounded(&text)
+}
+
+fn bounded(text: &str) -> String {
+    let one_line = |c: char| if c.is_control() { ' ' } else { c };
+    let mut short: String = text.chars().map(one_line).take(LONGEST_ERROR).collect();
+    if text.chars().count() > LONGEST_ERROR {
+        short.push('…');
+    }
+    short
+}
