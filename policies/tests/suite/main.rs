@@ -1,0 +1,7 @@
+//! The rules as a member's own Charter holds them, and the division of profit.
+
+#![allow(clippy::unwrap_used, reason = "these are tests, their helpers included")]
+
+mod local;
+mod plan;
+mod shares;
