@@ -1,5 +1,7 @@
 //! The in-memory provider holds what every provider has to hold.
 
+#![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
+
 use async_trait::async_trait;
 use providers::conformance::{Subject, Verdict, check};
 use providers::memory::{Fault, Memory, Object};

@@ -146,12 +146,14 @@ pub(crate) enum Denial {
 }
 
 impl MachineConfig {
-    /// Makes the root absolute and checks every command.
+    /// Gives the root its one spelling and checks every command.
     pub(crate) fn checked(mut self) -> Result<Self, ConfigError> {
-        self.root = std::path::absolute(&self.root).map_err(|source| ConfigError::Root {
+        let absolute = std::path::absolute(&self.root).map_err(|source| ConfigError::Root {
             root: self.root.clone(),
             source,
         })?;
+        // One root has one spelling: it is part of the owner label of every process.
+        self.root = real(&absolute);
         for (name, command) in &self.commands {
             if !is_command_name(name) {
                 return Err(ConfigError::Name {
@@ -167,7 +169,7 @@ impl MachineConfig {
                 return Err(wrong("is not an absolute path"));
             }
             // An order can write files below the root: a program there would make the list worthless.
-            if real(&command.program).starts_with(real(&self.root)) {
+            if real(&command.program).starts_with(&self.root) {
                 return Err(wrong("lies below the root, where orders write files"));
             }
         }
@@ -269,6 +271,20 @@ mod tests {
         for bad in ["sleep", "/srv/charter/city/evil", "/srv/charter/../charter/x"] {
             assert!(matches!(config(bad).checked(), Err(ConfigError::Program { .. })), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_root_has_one_spelling() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("real")).unwrap();
+        std::os::unix::fs::symlink(home.path().join("real"), home.path().join("link")).unwrap();
+        let spelled = |path: &str| {
+            let mut config = config("/bin/sleep");
+            config.root = home.path().join(path);
+            config.checked().unwrap().root
+        };
+        assert_eq!(spelled("link/root"), spelled("real/../link/root"));
+        assert_eq!(spelled("link/root"), spelled("real/root"));
     }
 
     #[test]

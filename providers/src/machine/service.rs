@@ -416,7 +416,8 @@ pub(crate) fn observe(
         return (Observation::Absent, None);
     }
     if record.stage == Stage::Released {
-        return (there(false, port, Vec::new()), None);
+        let drift = plan.and_then(|plan| plan.differences(&site.config, started).ok());
+        return (there(false, port, drift.unwrap_or_default()), None);
     }
     if started.stopping.is_some() && !alive.is_empty() {
         return (there(true, port, vec![state("stopping")]), None);

@@ -152,8 +152,12 @@ pub(crate) fn apply(site: &Site, scope: &Scope, resource: &Resource, record: Opt
         if lives && !resource.adopt {
             return Err(ProviderError::NotOwned { external: case.external });
         }
-        found.stage = Stage::Made;
-        record = record.filter(|_| lives);
+        if lives {
+            found.stage = Stage::Made;
+            case.save(found)?;
+        } else {
+            record = None;
+        }
     }
     if record.is_none() {
         record = found_again(&case, plan, &processes)?;
