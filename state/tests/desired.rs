@@ -288,7 +288,8 @@ fn a_store_that_was_edited_is_not_loaded() {
             .clone()
     };
     let (a, b) = (path("a"), path("b"));
-    let with = |change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+    type Files = BTreeMap<String, Vec<u8>>;
+    let with = |change: &dyn Fn(&mut Files)| {
         let mut files = history.files.clone();
         change(&mut files);
         let loaded = DesiredState::load(channel(), files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
