@@ -147,6 +147,10 @@ fn look(site: &Site, external: String, record: Option<&Record>, target: Option<&
     };
     let mut fields = Vec::new();
     let mut replace = None;
+    if owned && record.is_some_and(|record| record.stage == Stage::Intended) {
+        // Ours for as long as nobody touches it: applying makes that sure.
+        fields.push(drift("/record", "made", "intended"));
+    }
     if let Some(target) = target {
         if target.path != *path {
             fields.push(drift("/directory", target.path.to_string(), path.to_string()));

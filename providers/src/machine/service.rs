@@ -433,6 +433,9 @@ pub(crate) fn observe(
     if view.main.is_none() {
         drift.insert(0, state("stopped"));
     }
+    if view.main.is_some() && started.process.is_none() {
+        drift.push(field("/record", Some("made".into()), Some("intended".into())));
+    }
     if !view.strays.is_empty() {
         drift.push(field("/leftovers", Some(0.into()), Some(view.strays.len().into())));
     }

@@ -235,13 +235,16 @@ impl Tree {
     /// Writes a file of Charter's own folder, private and whole or not at all.
     pub(crate) fn write_own(&self, folder: &[String], name: &str, bytes: &[u8]) -> Result<(), TreeError> {
         let dir = self.make_dirs(folder, PRIVATE_FOLDER)?;
-        write_in(&dir, name, &format!("{name}.tmp"), bytes, PRIVATE_FILE, name)
+        write_in(&dir, name, &own_temporary(name), bytes, PRIVATE_FILE, name)
     }
 
-    /// Removes a file of Charter's own folder; it is fine when it is gone.
+    /// Removes a file of Charter's own folder, and what a crash left of it; it is fine when it is gone.
     pub(crate) fn remove_own(&self, folder: &[String], name: &str) -> Result<(), TreeError> {
         match self.dir(folder) {
-            Ok(dir) => remove_in(&dir, name, AtFlags::empty(), name),
+            Ok(dir) => {
+                remove_in(&dir, &own_temporary(name), AtFlags::empty(), name)?;
+                remove_in(&dir, name, AtFlags::empty(), name)
+            }
             Err(error) if error.is_missing() => Ok(()),
             Err(error) => Err(error),
         }
@@ -259,6 +262,10 @@ impl Tree {
         let fd = openat(&dir, name, flags, Mode::from_raw_mode(PRIVATE_FILE)).map_err(io("open", name))?;
         Ok(File::from(fd))
     }
+}
+
+fn own_temporary(name: &str) -> String {
+    format!("{name}.tmp")
 }
 
 fn make(parent: &OwnedFd, name: &str, mode: u32, path: &str) -> Result<OwnedFd, TreeError> {

@@ -78,7 +78,7 @@ impl<'a> Case<'a> {
             .try_for_each(|process| process::end(process, how).map_err(|error| failed("stop", &self.external, error)))
     }
 
-    /// Tells processes to stop, gently at first and surely once the grace is over. The moment of the first word is recorded before it.
+    /// Tells processes to stop, gently at first and surely once the grace is over. The moment of the first word is recorded.
     fn stop(&self, record: &mut Record, which: Which, processes: &[&Labelled]) -> Result<String, ProviderError> {
         let Thing::Service(started) = &mut record.thing else {
             return Ok("it is no service".to_owned());
@@ -100,9 +100,10 @@ impl<'a> Case<'a> {
             }
             Some(then) if then <= now => Ok(format!("{} of its processes are stopping", processes.len())),
             _ => {
+                // The word comes first: a crash in between repeats it, and never lets the grace pass without it.
+                self.end(processes, End::Gently)?;
                 *since = Some(now);
                 self.save(record)?;
-                self.end(processes, End::Gently)?;
                 Ok(format!("{} of its processes were told to stop", processes.len()))
             }
         }
