@@ -9,6 +9,7 @@
 
 pub mod branches;
 pub mod decode;
+pub mod evidence;
 pub mod follow;
 pub mod gateway;
 pub mod ledger;

@@ -311,7 +311,12 @@ impl Controller {
     }
 
     /// Observes what a pass has changed. Orphans can't be told from a part of what is wanted, and are left out.
-    async fn look_again(&self, loaded: &Loaded, actual: &Actual, touched: &dyn Fn(&ResourceName) -> bool) -> Result<Seen, PassError> {
+    async fn look_again(
+        &self,
+        loaded: &Loaded,
+        actual: &Actual,
+        touched: &(dyn Fn(&ResourceName) -> bool + Sync),
+    ) -> Result<Seen, PassError> {
         let mut some = wanted(&loaded.desired, actual.inventory(), &loaded.reported, &self.settings.member)?;
         some.retain(|one| touched(one.name));
         Ok(observe(&self.settings.registry, &self.scope, &some, self.settings.bounds.observe).await)

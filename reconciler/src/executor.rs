@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream;
+use futures::{FutureExt, StreamExt};
 use providers::registry::Registry;
 use providers::{Applied, Deleted, Provider, ProviderError, Scope};
 use state::canonical::CanonicalError;
@@ -165,11 +166,13 @@ impl Execution<'_> {
             }
             let intent = self.intent(calls.iter().map(|(name, step, ..)| (*name, step.action)));
             actual.commit(self.author, intent).await?;
-            let answers: Vec<(&ResourceName, &Step, Answer)> = stream::iter(calls)
-                .map(|(name, step, provider, call)| async move { (name, step, self.call(provider, step, call).await) })
-                .buffer_unordered(self.bounds.at_once.max(1))
-                .collect()
-                .await;
+            // Boxed here: a pass is spawned, and the compiler can't see that a stream of these futures may move between threads.
+            let mut running: Vec<BoxFuture<'_, (&ResourceName, &Step, Answer)>> = Vec::new();
+            for (name, step, provider, call) in calls {
+                running.push(async move { (name, step, self.call(provider, step, call).await) }.boxed());
+            }
+            let at_once = self.bounds.at_once.max(1);
+            let answers: Vec<(&ResourceName, &Step, Answer)> = stream::iter(running).buffer_unordered(at_once).collect().await;
             let mut again = Vec::new();
             for (name, step, answer) in answers {
                 match self.settle(step, answer, actual, &mut fresh)? {

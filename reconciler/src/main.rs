@@ -1,1 +1,7 @@
-fn main() {}
+//! The `charter` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    reconciler::cli::main()
+}

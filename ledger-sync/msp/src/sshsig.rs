@@ -39,6 +39,54 @@ pub fn sign(signer: &dyn Signer, namespace: &str, message: &[u8]) -> Result<Stri
     Ok(armor(&body))
 }
 
+/// The largest armored signature that is read, in bytes.
+const MAX_ARMORED: usize = 4096;
+
+/// Checks an armored signature of a message with a certificate's key: what `git log --show-signature` says Good to.
+pub fn verify(certificate: &Certificate, namespace: &str, message: &[u8], armored: &str) -> Result<(), MspError> {
+    let wrong = MspError::Signature;
+    if armored.len() > MAX_ARMORED {
+        return Err(wrong("it is too long"));
+    }
+    let base64: String = armored.lines().map(str::trim).filter(|line| !line.starts_with("-----")).collect();
+    let body = STANDARD.decode(base64).map_err(|_| wrong("it is not base64"))?;
+    let mut header = MAGIC.to_vec();
+    header.extend_from_slice(&1u32.to_be_bytes());
+    push_string(&mut header, &public_key_blob(certificate));
+    push_header(&mut header, namespace);
+    let rest = body
+        .strip_prefix(header.as_slice())
+        .ok_or(wrong("it is of another key, namespace or hash"))?;
+    let (blob, rest) = take_string(rest).ok_or(wrong("it is cut short"))?;
+    let (kind, blob) = take_string(blob).ok_or(wrong("it is cut short"))?;
+    let (numbers, more) = take_string(blob).ok_or(wrong("it is cut short"))?;
+    if kind != KEY_TYPE.as_bytes() || !rest.is_empty() || !more.is_empty() {
+        return Err(wrong("it is not one of ECDSA on P-256"));
+    }
+    let number = |bytes| take_string(bytes).and_then(|(number, rest)| Some((padded(number)?, rest)));
+    let (r, rest) = number(numbers).ok_or(wrong("its numbers are too long or cut short"))?;
+    let (s, _) = number(rest).ok_or(wrong("its numbers are too long or cut short"))?;
+    let signature = p256::ecdsa::Signature::from_scalars(r, s).map_err(|_| wrong("its numbers are out of range"))?;
+    let mut signed = MAGIC.to_vec();
+    push_header(&mut signed, namespace);
+    push_string(&mut signed, &Sha512::digest(message));
+    crate::verify(certificate, &signed, signature.to_der().as_bytes())
+}
+
+fn take_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+}
+
+/// A number of at most 32 bytes, without the zero byte that keeps it positive, with the zero bytes that it needs.
+fn padded(number: &[u8]) -> Option<[u8; 32]> {
+    let number = number.strip_prefix(&[0]).unwrap_or(number);
+    let mut out = [0; 32];
+    let start = out.len().checked_sub(number.len())?;
+    out[start..].copy_from_slice(number);
+    Some(out)
+}
+
 /// Returns a certificate's key as a line of an OpenSSH public key file, without a comment.
 pub fn public_key_line(certificate: &Certificate) -> String {
     format!("{KEY_TYPE} {}", STANDARD.encode(public_key_blob(certificate)))
@@ -155,6 +203,10 @@ mod tests {
             let person = format!("charter <charter@city.example> {} +0000", 1_780_000_000 + round);
             let buffer = format!("tree {}\nauthor {person}\ncommitter {person}\n\nround {round}\n", tree.trim());
             let signature = sign(&signer, GIT_NAMESPACE, buffer.as_bytes()).unwrap();
+            verify(signer.certificate(), GIT_NAMESPACE, buffer.as_bytes(), &signature).unwrap();
+            assert!(verify(signer.certificate(), GIT_NAMESPACE, b"another commit", &signature).is_err());
+            assert!(verify(signer.certificate(), "file", buffer.as_bytes(), &signature).is_err());
+            assert!(verify(self::signer().certificate(), GIT_NAMESPACE, buffer.as_bytes(), &signature).is_err());
             let (head, message) = buffer.split_once("\n\n").unwrap();
             let signed = format!("{head}\ngpgsig {}\n\n{message}", signature.trim_end().replace('\n', "\n "));
             std::fs::write(repository.join("commit"), signed).unwrap();

@@ -170,6 +170,12 @@ impl MemoryNetwork {
         self.append(&[Emit::raw(msp_id, "moved", b"{}".to_vec()).of_chaincode("basic")])
     }
 
+    /// Commits one block of any bytes, all called valid.
+    pub fn append_data(&self, data: Vec<Vec<u8>>) -> Result<u64, MspError> {
+        let flags = vec![TxValidationCode::Valid as u8; data.len()];
+        self.seal(&mut self.inner(), data, flags)
+    }
+
     /// Commits a configuration under which another organisation orders, and does so from the next block on.
     pub fn rotate_orderer(&self, msp_id: &str) -> Result<u64, MspError> {
         let mut inner = self.inner();

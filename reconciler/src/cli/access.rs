@@ -1,0 +1,128 @@
+//! How a command gets at the ledger: the configured one, or the data directory's own, started for as long as the command runs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use embedded::{LedgerError, Server};
+use ledger_sync::Ledger;
+use ledger_sync::gateway::{GatewayClient, GatewayConfig, Timeouts};
+use msp::PemSigner;
+
+use super::Global;
+use super::error::{CliError, Doing};
+use crate::config::Config;
+
+/// The folder of a data directory's own ledger.
+pub(crate) fn ledger_folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("ledger")
+}
+
+/// The file that remembers where a data directory's ledger listens.
+fn address_file(data_dir: &Path) -> PathBuf {
+    ledger_folder(data_dir).join("address")
+}
+
+/// Where a data directory's ledger listened last.
+pub(crate) fn last_address(data_dir: &Path) -> Option<SocketAddr> {
+    std::fs::read_to_string(address_file(data_dir)).ok()?.trim().parse().ok()
+}
+
+/// Serves a ledger at the address that its data directory remembers, or at a free one if that is taken, and remembers it.
+pub(crate) async fn serve(ledger: embedded::Ledger, data_dir: &Path, listen: Option<SocketAddr>) -> Result<Server, CliError> {
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let server = match (listen, last_address(data_dir)) {
+        (Some(address), _) => Server::bind(ledger, address).await,
+        (None, None) => Server::bind(ledger, anywhere).await,
+        (None, Some(address)) => match Server::bind(ledger.clone(), address).await {
+            Err(LedgerError::Serve { .. }) => Server::bind(ledger, anywhere).await,
+            other => other,
+        },
+    };
+    let server = server.map_err(|error| CliError::new("the embedded ledger can't be served").because(error))?;
+    let path = address_file(data_dir);
+    std::fs::write(&path, format!("{}\n", server.address())).doing(format!("cannot write {}", path.display()))?;
+    Ok(server)
+}
+
+/// The ledger for as long as a command runs.
+pub(crate) struct Access {
+    server: Option<Server>,
+    endpoint: Option<String>,
+}
+
+impl Access {
+    /// Makes sure that there is a ledger: one that runs, or the data directory's own, started here.
+    pub(crate) async fn open(global: &Global) -> Result<Self, CliError> {
+        if global.config.is_some() {
+            return Ok(Self {
+                server: None,
+                endpoint: None,
+            });
+        }
+        match embedded::Ledger::open(&ledger_folder(&global.data_dir)) {
+            Ok(ledger) => {
+                let server = serve(ledger, &global.data_dir, None).await?;
+                let endpoint = Some(endpoint(server.address()));
+                Ok(Self {
+                    server: Some(server),
+                    endpoint,
+                })
+            }
+            // It runs in another process, or the members' ledger is elsewhere: their configurations say where.
+            Err(LedgerError::Locked(_)) => Ok(Self {
+                server: None,
+                endpoint: last_address(&global.data_dir).map(endpoint),
+            }),
+            Err(LedgerError::Absent(_)) => Ok(Self {
+                server: None,
+                endpoint: None,
+            }),
+            Err(error) => Err(CliError::new("the embedded ledger can't be opened").because(error)),
+        }
+    }
+
+    /// A member's connection.
+    pub(crate) fn connect(&self, config: &Config) -> Result<Arc<dyn Ledger>, CliError> {
+        connect(config, self.endpoint.as_deref())
+    }
+
+    /// Stops the ledger if it was started here.
+    pub(crate) async fn close(self) -> Result<(), CliError> {
+        match self.server {
+            Some(server) => server.stop().await.doing("the embedded ledger did not stop cleanly"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The URL of an address on this machine.
+pub(crate) fn endpoint(address: SocketAddr) -> String {
+    format!("https://{address}")
+}
+
+/// A member's identity on the ledger.
+pub(crate) fn signer(config: &Config) -> Result<Arc<PemSigner>, CliError> {
+    let signer = PemSigner::from_msp_dir(&config.msp(), config.ledger.msp_id.as_str()).map_err(|error| {
+        CliError::new(format!(
+            "the identity of {} in {} can't be used",
+            config.member,
+            config.msp().display()
+        ))
+        .because(error)
+    })?;
+    Ok(Arc::new(signer))
+}
+
+/// A member's connection to a ledger.
+pub(crate) fn connect(config: &Config, endpoint: Option<&str>) -> Result<Arc<dyn Ledger>, CliError> {
+    let tls_ca = config.tls_ca();
+    let gateway = GatewayConfig {
+        endpoint: endpoint.unwrap_or(&config.ledger.endpoint).to_owned(),
+        tls_ca_pem: std::fs::read(&tls_ca).doing(format!("cannot read the ledger's TLS authority {}", tls_ca.display()))?,
+        domain: None,
+        timeouts: Timeouts::default(),
+    };
+    let client = GatewayClient::connect(gateway, signer(config)?).doing("the ledger can't be called as configured")?;
+    Ok(Arc::new(client))
+}

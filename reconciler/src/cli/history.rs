@@ -1,0 +1,311 @@
+//! `history`, `diff` and `graph`: what a store says of the past and of the shape of what was ordered.
+
+use std::collections::BTreeSet;
+
+use petgraph::dot::{Config as DotConfig, Dot};
+use petgraph::graph::DiGraph;
+use serde::Serialize;
+use serde_json::Value;
+use state::desired::DesiredState;
+use state::git::{CommitId, CommitInfo, Store};
+use state::ids::{Channel, Kind, MemberId, ResourceName};
+use state::paths;
+use state::resource::Resource;
+use state::spec::pointer_token;
+use state::time::Timestamp;
+
+use super::error::{CliError, Doing, Exit};
+use super::{Format, Global, output, targets};
+use crate::view;
+
+/// The most commits that one call shows.
+const LIMIT: usize = 10_000;
+
+#[derive(Serialize)]
+struct Entry {
+    time: Timestamp,
+    said_on: &'static str,
+    block: Option<u64>,
+    tx: Option<String>,
+    member: String,
+    what: String,
+    commit: CommitId,
+}
+
+impl Entry {
+    fn new(said_on: &'static str, info: &CommitInfo) -> Self {
+        Self {
+            time: Timestamp::clamped(info.author.seconds),
+            said_on,
+            block: info.trailer("Ledger-Block").and_then(|block| block.parse().ok()),
+            tx: info.trailer("Ledger-Tx").map(str::to_owned),
+            member: info.author.name.clone(),
+            what: info.title().to_owned(),
+            commit: info.id,
+        }
+    }
+}
+
+/// Shows who ordered what, when.
+pub(crate) fn run(global: &Global, resource: Option<&ResourceName>) -> Result<Exit, CliError> {
+    let (config, channel) = targets::readable(global)?;
+    let store = targets::store(&config)?;
+    let entries = match resource {
+        None => match head(&store, &paths::desired_ref(&channel))? {
+            Some(commit) => log(&store, "desired", commit, None)?,
+            None => Vec::new(),
+        },
+        Some(name) => of_resource(&store, &channel, name)?,
+    };
+    if global.output == Format::Json {
+        output::json(&entries)?;
+        return Ok(Exit::Clean);
+    }
+    output::note(&format!(
+        "channel {channel}, as {} has it; the same as: git -C {} log desired/{channel}",
+        config.member,
+        config.store().display()
+    ));
+    let rows = entries.iter().map(|entry| {
+        vec![
+            entry.time.to_string(),
+            entry.said_on.to_owned(),
+            entry.block.map_or_else(|| "-".into(), |block| block.to_string()),
+            entry.member.clone(),
+            entry.what.clone(),
+            entry.commit.to_string().chars().take(10).collect(),
+        ]
+    });
+    output::table(&["time", "ref", "block", "member", "what", "commit"], rows.collect());
+    Ok(Exit::Clean)
+}
+
+fn head(store: &Store, reference: &str) -> Result<Option<CommitId>, CliError> {
+    store.head(reference).doing(format!("cannot read {reference}"))
+}
+
+fn log(store: &Store, said_on: &'static str, commit: CommitId, path: Option<&str>) -> Result<Vec<Entry>, CliError> {
+    let infos = store.log(commit, path, LIMIT).doing("cannot read the history")?;
+    Ok(infos.iter().map(|info| Entry::new(said_on, info)).collect())
+}
+
+/// Everything that any of the three refs says of one resource, newest first.
+fn of_resource(store: &Store, channel: &Channel, name: &ResourceName) -> Result<Vec<Entry>, CliError> {
+    let unknown = || CliError::new(format!("channel {channel} never had a resource {name}")).next("charter status");
+    let desired_commit = head(store, &paths::desired_ref(channel))?.ok_or_else(unknown)?;
+    let desired = view::desired(store, channel, desired_commit).doing("cannot read the desired state")?;
+    let ordered = desired
+        .resources()
+        .get(name)
+        .or_else(|| desired.retired().get(name))
+        .ok_or_else(unknown)?;
+    let kind: &Kind = &ordered.resource.kind;
+    let owner: &MemberId = &ordered.resource.owner;
+    let mut entries = log(store, "desired", desired_commit, Some(&paths::resource("resources", kind, name)))?;
+    if let Some(commit) = head(store, &paths::reported_ref(channel))? {
+        entries.extend(log(
+            store,
+            "reported",
+            commit,
+            Some(&paths::named(&format!("members/{owner}/resources"), name)),
+        )?);
+    }
+    if let Some(commit) = head(store, &paths::actual_ref(channel))? {
+        entries.extend(log(store, "actual", commit, Some(&paths::named("inventory", name)))?);
+    }
+    // Stable: what stands at one second keeps the order of cause and effect.
+    let rank = |entry: &Entry| match entry.said_on {
+        "desired" => 0,
+        "actual" => 1,
+        _ => 2,
+    };
+    entries.sort_by(|a, b| b.time.cmp(&a.time).then(rank(b).cmp(&rank(a))));
+    Ok(entries)
+}
+
+/// A version to compare: a channel, a channel at a block, or a commit.
+fn resolve(global: &Global, word: &str) -> Result<(String, DesiredState), CliError> {
+    let (name, block) = match word.split_once('@') {
+        Some((name, block)) => {
+            let block: u64 = block
+                .parse()
+                .map_err(|_| CliError::new(format!("{word}: what follows '@' is not a block number")))?;
+            (name, Some(block))
+        }
+        None => (word, None),
+    };
+    for config in targets::configs(global)? {
+        let store = targets::store(&config)?;
+        for channel in &config.ledger.channels {
+            let Some(newest) = head(&store, &paths::desired_ref(channel))? else {
+                continue;
+            };
+            let commit = if channel.as_str() == name {
+                match block {
+                    None => Some(newest),
+                    Some(block) => at_block(&store, newest, block)?,
+                }
+            } else if block.is_none() && name.len() >= 7 {
+                let infos = store.log(newest, None, LIMIT).doing("cannot read the history")?;
+                infos.iter().map(|info| info.id).find(|id| id.to_string().starts_with(name))
+            } else {
+                None
+            };
+            if let Some(commit) = commit {
+                let desired = view::desired(&store, channel, commit).doing(format!("cannot read {word}"))?;
+                return Ok((word.to_owned(), desired));
+            }
+        }
+    }
+    Err(CliError::new(format!("{word} is not known here"))
+        .next("name a channel (smart-city-1), a channel at a block (smart-city-1@7), or a commit of a desired ref"))
+}
+
+fn at_block(store: &Store, newest: CommitId, block: u64) -> Result<Option<CommitId>, CliError> {
+    let infos = store.log(newest, None, LIMIT).doing("cannot read the history")?;
+    let number = |info: &CommitInfo| info.trailer("Ledger-Block").and_then(|number| number.parse::<u64>().ok());
+    Ok(infos
+        .iter()
+        .find(|info| number(info).is_some_and(|number| number <= block))
+        .map(|info| info.id))
+}
+
+#[derive(Serialize)]
+struct Difference {
+    resource: String,
+    change: &'static str,
+    path: String,
+    from: Option<Value>,
+    to: Option<Value>,
+}
+
+/// Compares two versions.
+pub(crate) fn diff(global: &Global, from: &str, to: &str) -> Result<Exit, CliError> {
+    let (from, old) = resolve(global, from)?;
+    let (to, new) = resolve(global, to)?;
+    let mut found = Vec::new();
+    let agreement = |state: &DesiredState| {
+        state
+            .agreement()
+            .map(|record| serde_json::to_value(&record.agreement))
+            .transpose()
+            .doing("cannot compare the agreements")
+    };
+    compare("agreement", agreement(&old)?, agreement(&new)?, &mut found);
+    let names: BTreeSet<&ResourceName> = old.resources().keys().chain(new.resources().keys()).collect();
+    for name in names {
+        let resource = |state: &DesiredState| {
+            let present: Option<&Resource> = state.resources().get(name).map(|ordered| &ordered.resource);
+            present.map(serde_json::to_value).transpose().doing("cannot compare the resources")
+        };
+        compare(name.as_str(), resource(&old)?, resource(&new)?, &mut found);
+    }
+    if global.output == Format::Json {
+        output::json(&found)?;
+    } else {
+        for difference in &found {
+            let value = |value: &Option<Value>| value.as_ref().map_or_else(|| "(none)".to_owned(), short);
+            output::line(&match difference.change {
+                "added" => format!("+ {}", difference.resource),
+                "removed" => format!("- {}", difference.resource),
+                _ => format!(
+                    "~ {} {}: {} -> {}",
+                    difference.resource,
+                    difference.path,
+                    value(&difference.from),
+                    value(&difference.to)
+                ),
+            });
+        }
+        output::note(&format!("{} differences between {from} and {to}", found.len()));
+    }
+    Ok(if found.is_empty() { Exit::Clean } else { Exit::Difference })
+}
+
+fn short(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= 80 {
+        text
+    } else {
+        text.chars().take(77).chain("...".chars()).collect()
+    }
+}
+
+fn compare(resource: &str, old: Option<Value>, new: Option<Value>, found: &mut Vec<Difference>) {
+    let mut note = |change, path: String, from, to| {
+        found.push(Difference {
+            resource: resource.to_owned(),
+            change,
+            path,
+            from,
+            to,
+        })
+    };
+    match (old, new) {
+        (None, None) => {}
+        (None, to @ Some(_)) => note("added", String::new(), None, to),
+        (from @ Some(_), None) => note("removed", String::new(), from, None),
+        (Some(old), Some(new)) => fields(String::new(), Some(&old), Some(&new), &mut |path, from, to| {
+            note("changed", path, from.cloned(), to.cloned());
+        }),
+    }
+}
+
+/// Names each field that differs, as a JSON pointer; lists are compared whole.
+fn fields(path: String, old: Option<&Value>, new: Option<&Value>, note: &mut dyn FnMut(String, Option<&Value>, Option<&Value>)) {
+    match (old, new) {
+        (Some(Value::Object(before)), Some(Value::Object(after))) => {
+            let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+            for key in keys {
+                fields(format!("{path}/{}", pointer_token(key)), before.get(key), after.get(key), note);
+            }
+        }
+        (before, after) if before != after => note(path, before, after),
+        _ => {}
+    }
+}
+
+/// Prints the dependency graph in DOT: an arrow from each resource to what it needs.
+pub(crate) fn graph(global: &Global) -> Result<Exit, CliError> {
+    let (config, channel) = targets::readable(global)?;
+    let store = targets::store(&config)?;
+    let commit = head(&store, &paths::desired_ref(&channel))?
+        .ok_or_else(|| CliError::new(format!("nothing was ordered on {channel} yet")).next("charter submit FILE"))?;
+    let desired = view::desired(&store, &channel, commit).doing("cannot read the desired state")?;
+    if global.output == Format::Json {
+        let edges: Vec<Value> = desired
+            .resources()
+            .values()
+            .map(|ordered| serde_json::json!({ "resource": ordered.resource.name, "kind": ordered.resource.kind, "owner": ordered.resource.owner, "needs": ordered.resource.dependencies() }))
+            .collect();
+        output::json(&edges)?;
+        return Ok(Exit::Clean);
+    }
+    let mut graph: DiGraph<String, ()> = DiGraph::new();
+    let nodes: std::collections::BTreeMap<&ResourceName, _> = desired
+        .resources()
+        .values()
+        .map(|ordered| {
+            let resource = &ordered.resource;
+            (
+                &resource.name,
+                graph.add_node(format!("{}\n{}\n{}", resource.name, resource.kind, resource.owner)),
+            )
+        })
+        .collect();
+    for ordered in desired.resources().values() {
+        for on in ordered.resource.dependencies() {
+            if let (Some(from), Some(to)) = (nodes.get(&ordered.resource.name), nodes.get(&on)) {
+                graph.add_edge(*from, *to, ());
+            }
+        }
+    }
+    let dot = Dot::with_attr_getters(
+        &graph,
+        &[DotConfig::EdgeNoLabel, DotConfig::NodeNoLabel],
+        &|_, _| String::new(),
+        &|_, (_, label)| format!("shape=box label={label:?}"),
+    );
+    output::text(&format!("{dot:?}"));
+    Ok(Exit::Clean)
+}

@@ -1,0 +1,288 @@
+//! The `charter` command: what it takes, and which file does it.
+
+mod access;
+mod down;
+mod error;
+mod history;
+mod ledger;
+mod output;
+mod pause;
+mod plan;
+mod progress;
+mod replay;
+mod serve;
+mod standing;
+mod status;
+mod submit;
+mod targets;
+mod up;
+mod verify;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use state::ids::{Channel, MemberId, ResourceName};
+
+use crate::demo::Demo;
+use crate::document::DocumentKind;
+use error::{CliError, Exit};
+
+/// Turns what organisations agree on a ledger into running infrastructure, and keeps it so.
+#[derive(Debug, Parser)]
+#[command(name = "charter", version, disable_version_flag = true, propagate_version = false)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// The folder that `up` keeps everything in.
+    #[arg(long, global = true, default_value = ".charter", value_name = "DIR")]
+    data_dir: PathBuf,
+    /// A member's configuration, instead of the members below the data directory.
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "member")]
+    config: Option<PathBuf>,
+    /// Only this member's Charter.
+    #[arg(long, global = true, value_name = "NAME")]
+    member: Option<MemberId>,
+    /// Only this channel.
+    #[arg(long, global = true, value_name = "NAME")]
+    channel: Option<Channel>,
+    /// How to print what was found.
+    #[arg(short, long, global = true, value_enum, default_value = "table", value_name = "FORMAT")]
+    output: Format,
+    /// What to log on standard error: error, warn, info, debug, or a filter such as ledger_sync=debug.
+    #[arg(long, global = true, env = "CHARTER_LOG", default_value = "warn", value_name = "FILTER")]
+    log: String,
+}
+
+/// How to print what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts an embedded ledger and one Charter for each member of an example, and makes what they order.
+    Up {
+        /// The example's folder (default: the one that the data directory was made from, or examples/smart-city).
+        example: Option<PathBuf>,
+        /// Stop when everything has converged.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Deletes the resources of an example, and its data directory.
+    Down {
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Runs a member's Charter until it is told to stop: follows, plans, applies, heals, reports.
+    Serve,
+    /// The embedded ledger.
+    Ledger {
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
+    /// Shows what would be done, and writes nothing anywhere.
+    Plan {
+        /// What an order, amendment or retirement that is not submitted yet would do.
+        #[arg(short, long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Keep the plan in a file, for `apply`.
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
+        out: Option<PathBuf>,
+        /// Exit with 2 when there is something to do.
+        #[arg(long)]
+        detailed_exitcode: bool,
+    },
+    /// Does what a plan says, once.
+    Apply {
+        /// A plan kept by `plan --out`; it is refused if the world has changed since. Without it: plans, shows and asks.
+        plan: Option<PathBuf>,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Shows how every resource stands, and what is owned or unreachable.
+    Status,
+    /// Shows who ordered what, when: of a channel, or of one resource.
+    History {
+        /// One resource.
+        resource: Option<ResourceName>,
+    },
+    /// Compares two versions: channels, commits, or CHANNEL@BLOCK. Exits with 2 when they differ.
+    Diff {
+        /// The older one.
+        from: String,
+        /// The newer one.
+        to: String,
+    },
+    /// Compares what was applied last with what is there. Never writes. Exits with 2 when something drifted.
+    Drift,
+    /// Prints the dependency graph of what was ordered, in DOT.
+    Graph,
+    /// Rebuilds the store from the ledger's first block.
+    Replay {
+        /// Only compare commit ids: with the member's own store, or with another repository.
+        #[arg(long, value_name = "REPO", num_args = 0..=1, require_equals = true)]
+        compare: Option<Option<PathBuf>>,
+    },
+    /// Checks the chain of evidence: the ledger's blocks, the reports' and the commits' signatures.
+    Verify,
+    /// Submits an agreement, an order, an amendment or a retirement to the ledger.
+    Submit {
+        /// The document, YAML or JSON.
+        file: PathBuf,
+    },
+    /// Stops applying on a channel; observing and reporting go on.
+    Pause,
+    /// Goes on applying.
+    Resume,
+    /// Asks for a pass now.
+    Reconcile,
+    /// Prints the version.
+    Version,
+    /// Prints the JSON schema of a document.
+    #[command(hide = true)]
+    Schema {
+        /// Which document.
+        #[arg(value_parser = schema_kind)]
+        kind: DocumentKind,
+    },
+    /// Runs one of the example's services.
+    #[command(hide = true)]
+    Demo {
+        #[command(subcommand)]
+        service: Demo,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum LedgerCommand {
+    /// Runs the embedded ledger of a data directory by itself.
+    Serve {
+        /// Where to listen; loopback (default: the address that the data directory was made with).
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<std::net::SocketAddr>,
+    },
+}
+
+fn schema_kind(word: &str) -> Result<DocumentKind, String> {
+    DocumentKind::ALL
+        .into_iter()
+        .find(|kind| kind.schema_name() == word)
+        .ok_or_else(|| format!("one of {}", DocumentKind::ALL.map(DocumentKind::schema_name).join(", ")))
+}
+
+/// Runs the command line and gives the process's exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A usage error is 1: 2 means «there is a difference».
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(Exit::Error.code())
+            };
+        }
+    };
+    logging(&cli.global.log);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("charter: cannot start: {error}");
+            return ExitCode::from(Exit::Error.code());
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(error) => {
+            eprint!("{}", error.render());
+            ExitCode::from(Exit::Error.code())
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<Exit, CliError> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Up { example, once } => {
+            up::run(
+                global,
+                example.as_deref(),
+                if once { up::Until::Converged } else { up::Until::Stopped },
+            )
+            .await
+        }
+        Command::Down { yes } => down::run(global, error::Consent::given(yes)).await,
+        Command::Serve => serve::run(global).await,
+        Command::Ledger {
+            command: LedgerCommand::Serve { listen },
+        } => ledger::serve(global, listen).await,
+        Command::Plan {
+            file,
+            out,
+            detailed_exitcode,
+        } => {
+            let exit = plan::run(global, file.as_deref(), out.as_deref()).await?;
+            Ok(if exit == Exit::Difference && !detailed_exitcode {
+                Exit::Clean
+            } else {
+                exit
+            })
+        }
+        Command::Apply { plan, yes } => plan::apply(global, plan.as_deref(), error::Consent::given(yes)).await,
+        Command::Status => status::run(global).await,
+        Command::History { resource } => history::run(global, resource.as_ref()),
+        Command::Diff { from, to } => history::diff(global, &from, &to),
+        Command::Drift => plan::drift(global).await,
+        Command::Graph => history::graph(global),
+        Command::Replay { compare } => replay::run(global, compare).await,
+        Command::Verify => verify::run(global).await,
+        Command::Submit { file } => submit::run(global, &file).await,
+        Command::Pause => pause::run(global, pause::Word::Pause).await,
+        Command::Resume => pause::run(global, pause::Word::Resume).await,
+        Command::Reconcile => pause::run(global, pause::Word::Reconcile).await,
+        Command::Version => {
+            output::line(&format!("charter {}", env!("CARGO_PKG_VERSION")));
+            Ok(Exit::Clean)
+        }
+        Command::Schema { kind } => {
+            output::json(&kind.schema())?;
+            Ok(Exit::Clean)
+        }
+        Command::Demo { service } => {
+            crate::demo::run(service)
+                .await
+                .map_err(|error| CliError::new("the service stopped").because(error))?;
+            Ok(Exit::Clean)
+        }
+    }
+}
+
+fn logging(filter: &str) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("warn"));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // Somebody else may have set one, as tests do.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .try_init();
+}

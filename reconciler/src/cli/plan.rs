@@ -1,0 +1,347 @@
+//! `plan`, `apply` and `drift`: what would be done, doing it once, and what changed by itself.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ledger_sync::{Ledger, Options, catch_up};
+use serde::Serialize;
+use state::canonical;
+use state::event::EventBody;
+use state::ids::{Channel, MemberId};
+use state::observation::Observation;
+use state::plan::{Plan, Severity};
+
+use super::access::{self, Access};
+use super::error::{CliError, Consent, Doing, Exit};
+use super::{Format, Global, output, targets};
+use crate::config::Config;
+use crate::control::Control;
+use crate::controller::{Controller, Pass, PassError, PassOutcome};
+use crate::document::Document;
+use crate::executor::StepResult;
+use crate::planner::Mode;
+use crate::planner::render::{Style, render};
+use crate::service::Workplace;
+use crate::shutdown::Shutdown;
+
+/// The largest plan that is read from a file, in bytes.
+const MAX_PLAN_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Shows what would be done. Nothing is written, but the file that `--out` names.
+pub(crate) async fn run(global: &Global, file: Option<&Path>, out: Option<&Path>) -> Result<Exit, CliError> {
+    let document = file
+        .map(Document::read)
+        .transpose()
+        .map_err(|error| CliError::new("nothing was planned").because(error))?;
+    if document.is_some() || out.is_some() {
+        targets::one(global)?;
+    }
+    let mut exit = Exit::Clean;
+    let mut plans = Vec::new();
+    for config in targets::configs(global)? {
+        let channels = match document.is_some() || out.is_some() {
+            true => vec![targets::one_channel(global, &config)?],
+            false => targets::channels(global, &config),
+        };
+        for channel in channels {
+            let controller = looking(&config, &channel)?;
+            let (plan, denied) = match &document {
+                Some(document) => (
+                    preview(&controller, document)
+                        .await
+                        .map_err(|error| failed(&config, &channel, error))?,
+                    false,
+                ),
+                None => match observe(&controller).await {
+                    Ok(outcome) => {
+                        for denial in &outcome.denials {
+                            output::note(&format!("denied: {}", denial.message));
+                        }
+                        let denied = !outcome.denials.is_empty();
+                        (outcome.plan, denied)
+                    }
+                    Err(error) => return Err(failed(&config, &channel, error)),
+                },
+            };
+            exit = exit.worse(verdict(&plan, denied));
+            plans.push((config.member.clone(), channel, plan));
+        }
+    }
+    if let (Some(out), Some((_, _, plan))) = (out, plans.first()) {
+        let bytes = canonical::document(plan).doing("cannot encode the plan")?;
+        std::fs::write(out, bytes).doing(format!("cannot write {}", out.display()))?;
+        output::note(&format!("kept in {}; do it with: charter apply {}", out.display(), out.display()));
+    }
+    show(global, &plans)?;
+    Ok(exit)
+}
+
+fn show(global: &Global, plans: &[(MemberId, Channel, Plan)]) -> Result<(), CliError> {
+    if global.output == Format::Json {
+        return output::json(&plans.iter().map(|(_, _, plan)| plan).collect::<Vec<_>>());
+    }
+    let style = if output::colour() { Style::Colour } else { Style::Plain };
+    for (index, (member, channel, plan)) in plans.iter().enumerate() {
+        if plans.len() > 1 {
+            output::line(&format!("{}# {member} on {channel}", if index > 0 { "\n" } else { "" }));
+        }
+        output::text(&render(plan, style));
+    }
+    Ok(())
+}
+
+fn verdict(plan: &Plan, denied: bool) -> Exit {
+    let mut exit = if plan.is_empty() { Exit::Clean } else { Exit::Difference };
+    if denied {
+        exit = exit.worse(Exit::Denied);
+    }
+    for finding in &plan.findings {
+        exit = exit.worse(match finding.severity {
+            Severity::Notice => Exit::Clean,
+            Severity::Drift => Exit::Difference,
+            Severity::Denied => Exit::Denied,
+            Severity::Unknown => Exit::Unknown,
+        });
+    }
+    exit
+}
+
+fn failed(config: &Config, channel: &Channel, error: PassError) -> CliError {
+    CliError::new(format!("no plan for {} on {channel}", config.member)).because(error)
+}
+
+/// A controller that only looks. It is never asked to send, so any ledger will do: the configured one is not called.
+fn looking(config: &Config, channel: &Channel) -> Result<Controller, CliError> {
+    let store = targets::store(config)?;
+    let place = Workplace::with_store(config, store).doing(format!("{} can't look", config.member))?;
+    Ok(place.controller(channel, access::connect(config, None)?))
+}
+
+async fn observe(controller: &Controller) -> Result<PassOutcome, PassError> {
+    controller
+        .reconcile_once(
+            Pass {
+                mode: Mode::ObserveOnly,
+                ..Pass::default()
+            },
+            &Shutdown::never(),
+        )
+        .await
+}
+
+async fn preview(controller: &Controller, document: &Document) -> Result<Plan, PassError> {
+    let event = match document.clone() {
+        Document::Order(resources) => EventBody::ResourcesOrdered { resources },
+        Document::Amendment(resources) => EventBody::ResourcesAmended { resources },
+        Document::Retirement(resources) => EventBody::ResourcesRetired { resources },
+        Document::Agreement(agreement) => EventBody::AgreementConstituted {
+            digest: agreement.digest()?,
+            agreement,
+        },
+    };
+    controller.preview(vec![event]).await
+}
+
+/// Plans, shows, asks, and does it once; or does what a kept plan says, if it is still the plan.
+pub(crate) async fn apply(global: &Global, kept: Option<&Path>, consent: Consent) -> Result<Exit, CliError> {
+    let kept = kept.map(read).transpose()?;
+    let mut exit = Exit::Clean;
+    for config in targets::configs(global)? {
+        if kept.as_ref().is_some_and(|plan| plan.base.member != config.member) {
+            continue;
+        }
+        let control = Control::new(config.folder());
+        let _held = control.hold().map_err(|error| {
+            CliError::new(format!("{} can't apply now", config.member))
+                .because(error)
+                .next("the running service applies by itself; charter reconcile asks it for a pass")
+        })?;
+        for channel in targets::channels(global, &config) {
+            if kept.as_ref().is_some_and(|plan| plan.base.channel != channel) {
+                continue;
+            }
+            let plan = match &kept {
+                Some(plan) => plan.clone(),
+                None => {
+                    observe(&looking(&config, &channel)?)
+                        .await
+                        .map_err(|error| failed(&config, &channel, error))?
+                        .plan
+                }
+            };
+            if kept.is_none() {
+                show(global, &[(config.member.clone(), channel.clone(), plan.clone())])?;
+                if plan.is_empty() {
+                    continue;
+                }
+                output::confirm(&format!("Do this for {} on {channel}?", config.member), consent)?;
+            }
+            let access = Access::open(global).await?;
+            let done = once(&config, &channel, access.connect(&config)?, Some(&plan)).await;
+            access.close().await?;
+            exit = exit.worse(done?);
+        }
+    }
+    Ok(exit)
+}
+
+fn read(path: &Path) -> Result<Plan, CliError> {
+    let size = std::fs::metadata(path).doing(format!("cannot read {}", path.display()))?.len();
+    if size > MAX_PLAN_BYTES {
+        return Err(CliError::new(format!("{} is too large to be a plan", path.display())));
+    }
+    let bytes = std::fs::read(path).doing(format!("cannot read {}", path.display()))?;
+    let again = "charter plan --out FILE makes one";
+    let plan: Plan = serde_json::from_slice(&bytes).map_err(|error| {
+        CliError::new(format!("{} is not a plan", path.display()))
+            .because(error)
+            .next(again)
+    })?;
+    if !plan.verify().doing("cannot digest the plan")? {
+        return Err(CliError::new(format!(
+            "{} was changed after it was made: its digest is not that of its content",
+            path.display()
+        ))
+        .next(again));
+    }
+    Ok(plan)
+}
+
+/// One pass of a member over all its channels, for `reconcile` without a running service.
+pub(crate) async fn pass(global: &Global, config: &Config) -> Result<Exit, CliError> {
+    let control = Control::new(config.folder());
+    let _held = control
+        .hold()
+        .map_err(|error| CliError::new(format!("{} can't apply now", config.member)).because(error))?;
+    let access = Access::open(global).await?;
+    let mut exit = Exit::Clean;
+    let ledger = access.connect(config)?;
+    for channel in targets::channels(global, config) {
+        exit = exit.worse(once(config, &channel, ledger.clone(), None).await?);
+    }
+    access.close().await?;
+    Ok(exit)
+}
+
+/// Follows a channel to its present end, unless a certain plan is to be done, and makes one pass.
+async fn once(config: &Config, channel: &Channel, ledger: Arc<dyn Ledger>, plan: Option<&Plan>) -> Result<Exit, CliError> {
+    let place = Workplace::open(config).doing(format!("{} can't apply", config.member))?;
+    if plan.is_none() {
+        catch_up(ledger.clone(), place.store.clone(), channel.clone(), Options::default())
+            .await
+            .map_err(|error| CliError::new(format!("channel {channel} can't be followed")).because(error))?;
+    }
+    let controller = place.controller(channel, ledger);
+    let approved = plan.map(|plan| plan.digest);
+    let pass = Pass {
+        mode: Mode::Normal,
+        heads: None,
+        approved,
+    };
+    let outcome = controller.reconcile_once(pass, &Shutdown::never()).await;
+    let outcome = outcome.map_err(|error| CliError::new(format!("{} did not apply on {channel}", config.member)).because(error))?;
+    let mut exit = Exit::Clean;
+    for (name, result) in &outcome.executed {
+        let action = outcome
+            .plan
+            .steps
+            .get(name)
+            .map_or_else(String::new, |step| step.action.to_string());
+        let word = match result {
+            StepResult::Done => "done".to_owned(),
+            StepResult::Pending { why } => format!("begun, {why}"),
+            StepResult::Skipped { why } => format!("not begun: {why}"),
+            StepResult::Failed { why } => {
+                exit = Exit::Error;
+                format!("failed: {why}")
+            }
+        };
+        output::line(&format!("{action} {name}: {word}"));
+    }
+    for denial in &outcome.denials {
+        output::note(&format!("denied: {}", denial.message));
+        exit = exit.worse(Exit::Denied);
+    }
+    for finding in outcome.findings.iter().filter(|finding| finding.severity == Severity::Unknown) {
+        output::note(&format!("unknown: {}: {}", finding.resource, finding.message));
+        exit = exit.worse(Exit::Unknown);
+    }
+    if let Some(why) = &outcome.unsent {
+        output::note(&format!("the report waits in the outbox: {why}"));
+    }
+    Ok(exit)
+}
+
+#[derive(Serialize)]
+struct Drifted<'a> {
+    member: &'a MemberId,
+    channel: &'a Channel,
+    resource: String,
+    kind: String,
+    observation: Observation,
+}
+
+/// Compares what was applied last with what is there. Never writes.
+pub(crate) async fn drift(global: &Global) -> Result<Exit, CliError> {
+    let mut exit = Exit::Clean;
+    let configs = targets::configs(global)?;
+    let mut found = Vec::new();
+    let mut looked_at = 0;
+    for config in &configs {
+        for channel in config
+            .ledger
+            .channels
+            .iter()
+            .filter(|channel| global.channel.as_ref().is_none_or(|only| only == *channel))
+        {
+            let looked = looking(config, channel)?
+                .drift()
+                .await
+                .map_err(|error| failed(config, channel, error))?;
+            looked_at += looked.len();
+            for one in looked {
+                let worse = match &one.observation {
+                    Observation::Unknown { .. } => Exit::Unknown,
+                    Observation::Present { drift, owned: true, .. } if drift.is_empty() => Exit::Clean,
+                    Observation::Pending { .. } => Exit::Clean,
+                    _ => Exit::Difference,
+                };
+                exit = exit.worse(worse);
+                if worse != Exit::Clean {
+                    let (resource, kind) = (one.name.to_string(), one.kind.to_string());
+                    found.push(Drifted {
+                        member: &config.member,
+                        channel,
+                        resource,
+                        kind,
+                        observation: one.observation,
+                    });
+                }
+            }
+        }
+    }
+    if global.output == Format::Json {
+        output::json(&found)?;
+        return Ok(exit);
+    }
+    for one in &found {
+        output::line(&format!("{} {}/{} ({})", one.member, one.channel, one.resource, one.kind));
+        match &one.observation {
+            Observation::Absent => output::line("  it is gone"),
+            Observation::Unknown { why } => output::line(&format!("  it could not be observed: {why}")),
+            Observation::Pending { why, .. } => output::line(&format!("  {why}")),
+            Observation::Present {
+                owned: false, external, ..
+            } => output::line(&format!("  {external} is no longer Charter's")),
+            Observation::Present { drift, .. } => {
+                for field in drift {
+                    let value =
+                        |value: &Option<serde_json::Value>| value.as_ref().map_or_else(|| "(not shown)".to_owned(), ToString::to_string);
+                    output::line(&format!("  {}: {} -> {}", field.path, value(&field.wanted), value(&field.found)));
+                }
+            }
+        }
+    }
+    output::note(&format!("{} of {looked_at} resources differ from what was applied", found.len()));
+    Ok(exit)
+}

@@ -1,0 +1,116 @@
+//! Which members' Charters a command is about.
+
+use std::path::Path;
+
+use state::git::Store;
+use state::ids::Channel;
+
+use super::Global;
+use super::error::{CliError, Doing};
+use crate::config::{Config, FILE_NAME};
+
+/// The configurations that the options name: one file, or the members below the data directory, by name.
+pub(crate) fn configs(global: &Global) -> Result<Vec<Config>, CliError> {
+    if let Some(path) = &global.config {
+        let config = Config::read(path).map_err(|error| CliError::new("the configuration can't be used").because(error))?;
+        return Ok(vec![config]);
+    }
+    let folder = members(&global.data_dir);
+    let nobody = || {
+        CliError::new(format!("there are no members below {}", folder.display()))
+            .next("charter up, or name a data directory with --data-dir, or a configuration with --config")
+    };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(|_| nobody())? {
+        let path = entry.doing(format!("cannot read {}", folder.display()))?.path().join(FILE_NAME);
+        if path.is_file() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let mut found = Vec::new();
+    for path in &paths {
+        found.push(Config::read(path).map_err(|error| CliError::new("the configuration can't be used").because(error))?);
+    }
+    if found.is_empty() {
+        return Err(nobody());
+    }
+    let names: Vec<String> = found.iter().map(|config| config.member.to_string()).collect();
+    if let Some(member) = &global.member {
+        found.retain(|config| config.member == *member);
+        if found.is_empty() {
+            return Err(CliError::new(format!("member {member} is not below {}", folder.display()))
+                .next(format!("--member is one of {}", names.join(", "))));
+        }
+    }
+    Ok(found)
+}
+
+/// The one configuration that a command works for.
+pub(crate) fn one(global: &Global) -> Result<Config, CliError> {
+    let mut found = configs(global)?;
+    match (found.pop(), found.is_empty()) {
+        (Some(config), true) => Ok(config),
+        (last, _) => {
+            let names: Vec<String> = found.iter().chain(&last).map(|config| config.member.to_string()).collect();
+            Err(CliError::new("this command works for one member").next(format!("add --member, one of {}", names.join(", "))))
+        }
+    }
+}
+
+/// The channels of a configuration that the options name.
+pub(crate) fn channels(global: &Global, config: &Config) -> Vec<Channel> {
+    config
+        .ledger
+        .channels
+        .iter()
+        .filter(|channel| global.channel.as_ref().is_none_or(|only| only == *channel))
+        .cloned()
+        .collect()
+}
+
+/// The one channel that a command works on.
+pub(crate) fn one_channel(global: &Global, config: &Config) -> Result<Channel, CliError> {
+    let mut found = channels(global, config);
+    match (found.pop(), found.is_empty()) {
+        (Some(channel), true) => Ok(channel),
+        (last, _) => {
+            let names: Vec<String> = match last {
+                Some(last) => found.iter().chain([&last]).map(ToString::to_string).collect(),
+                None => config.ledger.channels.iter().map(ToString::to_string).collect(),
+            };
+            Err(CliError::new("this command works on one channel").next(format!("add --channel, one of {}", names.join(", "))))
+        }
+    }
+}
+
+/// The members' folders below a data directory.
+pub(crate) fn members(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("members")
+}
+
+/// Opens a member's store for reading.
+pub(crate) fn store(config: &Config) -> Result<Store, CliError> {
+    Store::open(&config.store()).map_err(|error| {
+        CliError::new(format!("{} has no store yet", config.member))
+            .because(error)
+            .next("charter up, or charter serve --config FILE")
+    })
+}
+
+/// For commands that read one channel's history: any member's store will do, so take the first that has the channel.
+pub(crate) fn readable(global: &Global) -> Result<(Config, Channel), CliError> {
+    let found = configs(global)?;
+    for config in &found {
+        if let Some(channel) = channels(global, config).into_iter().next_back() {
+            return Ok((config.clone(), channel));
+        }
+    }
+    let names: std::collections::BTreeSet<String> = found
+        .iter()
+        .flat_map(|config| &config.ledger.channels)
+        .map(ToString::to_string)
+        .collect();
+    Err(CliError::new("no member follows that channel")
+        .next(format!("--channel is one of {}", names.into_iter().collect::<Vec<_>>().join(", "))))
+}

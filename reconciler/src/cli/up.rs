@@ -1,0 +1,348 @@
+//! `up`: an embedded ledger, the members of an example, what they agree on and order, and one Charter for each of them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use embedded::{MemberSpec, NetworkSpec, Server};
+use ledger_sync::Ledger;
+use providers::machine::{Command, Machine, MachineConfig};
+use state::git::Store;
+use state::ids::{Channel, MemberId};
+
+use super::error::{CliError, Doing, Exit};
+use super::progress::Progress;
+use super::standing::{self, Standing};
+use super::{Global, access, output, serve, submit, targets};
+use crate::config::{Config, LedgerConfig};
+use crate::network::{Network, NetworkMember};
+use crate::service::Service;
+use crate::submission::{Present, Said, Voice};
+
+/// When `up` ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// When everything has converged.
+    Converged,
+    /// When it is told to.
+    Stopped,
+}
+
+/// How long nothing may change before `up --once` gives up.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often the stores are looked at.
+const LOOK: Duration = Duration::from_millis(150);
+
+/// Runs an example.
+pub(crate) async fn run(global: &Global, example: Option<&Path>, until: Until) -> Result<Exit, CliError> {
+    let told = serve::told_to_stop();
+    tokio::pin!(told);
+    let network = example_network(global, example)?;
+    let ledger = start_ledger(global, &network)?;
+    let server = access::serve(ledger.clone(), &global.data_dir, None).await?;
+    output::note(embedded::TRUST_NOTICE);
+    let work = Up {
+        global,
+        network: &network,
+        ledger: &ledger,
+        server: &server,
+    };
+    let mut services = Vec::new();
+    let ended = tokio::select! {
+        ended = work.run(until, &mut services) => ended,
+        () = &mut told => Ok(Exit::Clean),
+    };
+    if until == Until::Stopped && ended.is_ok() {
+        output::note("stopping: running steps are finished; what runs goes on, and the next start picks it up");
+    }
+    for service in services {
+        service.stop().await;
+    }
+    server.stop().await.doing("the embedded ledger did not stop cleanly")?;
+    ended
+}
+
+/// The example that was named, or that the data directory was made from, or the one beside us, or the one in the binary.
+fn example_network(global: &Global, example: Option<&Path>) -> Result<Network, CliError> {
+    let kept = global.data_dir.join("ledger/example");
+    let beside = Path::new("examples/smart-city");
+    let remembered = std::fs::read_to_string(&kept).ok().map(|text| PathBuf::from(text.trim_end()));
+    let folder = match (example, remembered) {
+        (Some(folder), _) => Some(std::path::absolute(folder).doing(format!("cannot find {}", folder.display()))?),
+        (None, Some(folder)) if folder.as_os_str().is_empty() => None,
+        (None, Some(folder)) => Some(folder),
+        (None, None) if beside.join(crate::network::FILE_NAME).is_file() => {
+            Some(std::path::absolute(beside).doing("cannot find the example")?)
+        }
+        (None, None) => None,
+    };
+    let network = match &folder {
+        Some(folder) => Network::read(folder),
+        None => Network::built_in(),
+    };
+    let network = network.map_err(|error| CliError::new("the example can't be used; nothing was started").because(error))?;
+    let parent = access::ledger_folder(&global.data_dir);
+    std::fs::create_dir_all(&parent).doing(format!("cannot make {}", parent.display()))?;
+    let text = folder.map(|folder| folder.display().to_string()).unwrap_or_default();
+    std::fs::write(&kept, format!("{text}\n")).doing(format!("cannot write {}", kept.display()))?;
+    Ok(network)
+}
+
+fn start_ledger(global: &Global, network: &Network) -> Result<embedded::Ledger, CliError> {
+    let member = |member: &NetworkMember| MemberSpec {
+        name: member.name.to_string(),
+        msp_id: member.msp.to_string(),
+    };
+    let spec = NetworkSpec {
+        members: network.members.iter().map(member).collect(),
+    };
+    let folder = access::ledger_folder(&global.data_dir);
+    let failed = |error| CliError::new("the embedded ledger can't be started").because(error);
+    let ledger = embedded::Ledger::init(&folder, &spec).map_err(|error| {
+        failed(error).next(format!(
+            "stop the other one, or use another --data-dir than {}",
+            global.data_dir.display()
+        ))
+    })?;
+    for channel in &network.channels {
+        let members: Vec<&str> = channel.members.iter().map(AsRef::as_ref).collect();
+        ledger.create_channel(channel.name.as_str(), &members).map_err(failed)?;
+    }
+    Ok(ledger)
+}
+
+struct Up<'a> {
+    global: &'a Global,
+    network: &'a Network,
+    ledger: &'a embedded::Ledger,
+    server: &'a Server,
+}
+
+impl Up<'_> {
+    async fn run(&self, until: Until, services: &mut Vec<Service>) -> Result<Exit, CliError> {
+        let mut members: BTreeMap<MemberId, (Config, Arc<dyn Ledger>)> = BTreeMap::new();
+        for member in &self.network.members {
+            let config = self.enrol(member)?;
+            let ledger = access::connect(&config, None)?;
+            members.insert(member.name.clone(), (config, ledger));
+        }
+        self.channels();
+        for (config, ledger) in members.values() {
+            let service = Service::start(config, ledger, None)
+                .map_err(|error| CliError::new(format!("{} can't be started", config.member)).because(error))?;
+            services.push(service);
+        }
+        self.submit(&members).await?;
+        self.strangers(&members).await;
+        let configs: Vec<&Config> = members.values().map(|(config, _)| config).collect();
+        let standing = converge(&configs).await?;
+        show(self.global, &standing);
+        if until == Until::Stopped {
+            output::note("\nwatching; drift is healed and reported. Ctrl-C stops Charter, and leaves what runs running.");
+            std::future::pending::<()>().await;
+        }
+        Ok(Exit::Clean)
+    }
+
+    /// Gives a member its identity and its configuration.
+    fn enrol(&self, member: &NetworkMember) -> Result<Config, CliError> {
+        let folder = std::path::absolute(targets::members(&self.global.data_dir).join(member.name.as_str()))
+            .doing("cannot find the data directory")?;
+        let identity = folder.join("identity");
+        self.ledger
+            .export_identity(member.name.as_str(), &identity)
+            .map_err(|error| CliError::new(format!("{} can't be enrolled", member.name)).because(error))?;
+        let ledger = LedgerConfig {
+            endpoint: access::endpoint(self.server.address()),
+            tls_ca: "identity/tls-ca.pem".into(),
+            msp_id: member.msp.clone(),
+            msp: "identity/msp".into(),
+            channels: self.network.channels_of(&member.name),
+        };
+        let path = folder.join(crate::config::FILE_NAME);
+        let config = match Config::read(&path) {
+            // What the member's engineer has changed stays; only where the ledger is follows the ledger.
+            Ok(mut config) => {
+                config.ledger = ledger;
+                config
+            }
+            Err(_) if !path.exists() => {
+                let config = machine(&folder)?;
+                Machine::new(config.clone())
+                    .and_then(|machine| machine.init_root())
+                    .doing("the member's machine can't be prepared")?;
+                Config::new(&folder, member.name.clone(), ledger, Some(config))
+            }
+            Err(error) => return Err(CliError::new("the member's configuration can't be used").because(error)),
+        };
+        config.write().doing(format!("cannot write {}", path.display()))?;
+        Config::read(&path).doing(format!("cannot read {}", path.display()))
+    }
+
+    fn channels(&self) {
+        for channel in &self.network.channels {
+            let names: Vec<&str> = channel.members.iter().map(AsRef::as_ref).collect();
+            output::note(&format!("channel {}: {}", channel.name, names.join(", ")));
+        }
+    }
+
+    /// Says what the example's members say, unless the ledger says it already.
+    async fn submit(&self, members: &BTreeMap<MemberId, (Config, Arc<dyn Ledger>)>) -> Result<(), CliError> {
+        for channel in &self.network.channels {
+            let voice = |member: &MemberId| {
+                members.get_key_value(member).map(|(member, (_, ledger))| Voice {
+                    ledger: ledger.as_ref(),
+                    channel: &channel.name,
+                    member,
+                })
+            };
+            // Everybody registers first: an agreement names registered members.
+            for transaction in &channel.transactions {
+                let crate::document::Document::Agreement(agreement) = &transaction.document else {
+                    continue;
+                };
+                let Some(voice) = voice(&transaction.by) else { continue };
+                let said = voice.register(agreement).await;
+                said_by(
+                    &channel.name,
+                    &transaction.by,
+                    &said
+                        .map_err(|error| CliError::new(format!("{} can't register on {}", transaction.by, channel.name)).because(error))?,
+                );
+            }
+            for transaction in &channel.transactions {
+                let Some(voice) = voice(&transaction.by) else { continue };
+                let said = voice.say(&transaction.document, Present::Amend).await;
+                let said = said
+                    .map_err(|error| CliError::new(format!("{} by {} was not taken", transaction.file, transaction.by)).because(error))?;
+                for one in &said {
+                    said_by(&channel.name, &transaction.by, one);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows that who is not in a channel can't read it.
+    async fn strangers(&self, members: &BTreeMap<MemberId, (Config, Arc<dyn Ledger>)>) {
+        for channel in &self.network.channels {
+            for (member, (_, ledger)) in members {
+                if channel.members.contains(member) {
+                    continue;
+                }
+                match ledger.height(&channel.name).await {
+                    Ok(_) => output::note(&format!("{member} can read {}, though it is no member of it", channel.name)),
+                    Err(error) => output::note(&format!(
+                        "{member} is refused {}, as it should be: {}",
+                        channel.name,
+                        ledger_sync::whole(&error)
+                    )),
+                }
+            }
+        }
+    }
+}
+
+fn said_by(channel: &Channel, member: &MemberId, said: &Said) {
+    if let Said::Committed { .. } | Said::Waiting { .. } = said {
+        output::note(&format!("  {channel}  {member}: {}", submit::line(said)));
+    }
+}
+
+/// The example's machine: a root below the member's folder, and the one command that the example's orders name.
+fn machine(folder: &Path) -> Result<MachineConfig, CliError> {
+    let program = std::env::current_exe().doing("cannot find the charter binary")?;
+    let command = Command {
+        program,
+        args: vec!["demo".into()],
+        env: None,
+    };
+    Ok(MachineConfig {
+        root: folder.join("machine"),
+        commands: [("smart-city".to_owned(), command)].into(),
+        secrets: None,
+    })
+}
+
+/// Waits until every resource of every channel is in sync, and says so with a bar.
+async fn converge(configs: &[&Config]) -> Result<Vec<Standing>, CliError> {
+    let progress = Progress::start();
+    let mut last = (0, 0);
+    let mut still_since = tokio::time::Instant::now();
+    loop {
+        let standing = look(configs)?;
+        let ready = standing.iter().filter(|one| one.ready()).count();
+        progress.show(ready, standing.len(), &waiting(&standing));
+        if ready == standing.len() && ready > 0 {
+            progress.finish();
+            return Ok(standing);
+        }
+        if (ready, standing.len()) != last {
+            last = (ready, standing.len());
+            still_since = tokio::time::Instant::now();
+        }
+        if still_since.elapsed() > PATIENCE {
+            progress.finish();
+            standing::table(&standing);
+            return Err(CliError::new(format!(
+                "{ready} of {} resources are in sync, and nothing has changed for {} s",
+                standing.len(),
+                PATIENCE.as_secs()
+            ))
+            .next("charter status, and charter plan"));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn look(configs: &[&Config]) -> Result<Vec<Standing>, CliError> {
+    let mut all = Vec::new();
+    for config in configs {
+        let store = Store::open(&config.store()).doing(format!("cannot read the store of {}", config.member))?;
+        for channel in &config.ledger.channels {
+            all.extend(standing::of(&store, channel, &config.member)?);
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn waiting(standing: &[Standing]) -> String {
+    let names: Vec<String> = standing
+        .iter()
+        .filter(|one| !one.ready())
+        .map(|one| format!("{}/{}", one.channel, one.resource))
+        .collect();
+    match names.as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        [one, rest @ ..] => format!("{one} and {} more", rest.len()),
+    }
+}
+
+fn show(global: &Global, standing: &[Standing]) {
+    output::note("");
+    if global.output == super::Format::Json {
+        let _ = output::json(&standing);
+    } else {
+        standing::table(standing);
+    }
+    let data = if global.data_dir == Path::new(".charter") {
+        String::new()
+    } else {
+        format!(" --data-dir {}", global.data_dir.display())
+    };
+    let store = global.data_dir.join("members/city/store.git");
+    output::note("\nnext:");
+    for (command, what) in [
+        (format!("charter status{data}"), "how every member sees it"),
+        (format!("charter history{data}"), "who ordered what, when"),
+        (format!("git -C {} log --all --graph", store.display()), "the same, by git"),
+        (format!("charter drift{data}"), "kill a service or edit a file, then look"),
+        (format!("charter replay --compare{data}"), "the same commit ids from the ledger"),
+        (format!("charter down{data}"), "delete all of it"),
+    ] {
+        output::note(&format!("  {command:<58}  # {what}"));
+    }
+}

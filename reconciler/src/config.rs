@@ -1,0 +1,205 @@
+//! A member's configuration file, `charter.toml`: who it is, where its ledger is, what its machine allows.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use policies::LocalPolicy;
+use providers::machine::MachineConfig;
+use serde::{Deserialize, Serialize};
+use state::ids::{Channel, MemberId, MspId};
+use thiserror::Error;
+
+/// The name of the configuration file in a member's folder.
+pub const FILE_NAME: &str = "charter.toml";
+
+/// A member's configuration. Relative paths are relative to the file's folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The member that this Charter runs for.
+    pub member: MemberId,
+    /// The member's git repository.
+    #[serde(default = "default_store")]
+    pub store: PathBuf,
+    /// Where the ledger is and as whom to speak to it.
+    pub ledger: LedgerConfig,
+    /// How the service behaves.
+    #[serde(default)]
+    pub service: ServiceConfig,
+    /// The member's own machine, if it runs resources there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineConfig>,
+    /// What this member's Charter never does, whatever the ledger orders.
+    #[serde(default)]
+    pub policy: LocalPolicy,
+    /// The folder of the file itself; not part of it.
+    #[serde(skip)]
+    folder: PathBuf,
+}
+
+/// Where the ledger is, and as whom to speak to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerConfig {
+    /// The peer's gateway, for example `https://127.0.0.1:7051`.
+    pub endpoint: String,
+    /// The peer's TLS certificate authority, PEM.
+    pub tls_ca: PathBuf,
+    /// The member's MSP id.
+    pub msp_id: MspId,
+    /// The folder with the member's certificate and key, in Fabric's layout.
+    pub msp: PathBuf,
+    /// The channels to follow.
+    pub channels: BTreeSet<Channel>,
+}
+
+/// How the service behaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// Where `/healthz` and `/metrics` answer; loopback, port 0 for a free one.
+    pub listen: SocketAddr,
+    /// Seconds between two looks at the world when nothing wakes the service, 1 to 3,600.
+    pub interval_seconds: u32,
+}
+
+impl Default for ServiceConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            interval_seconds: 30,
+        }
+    }
+}
+
+fn default_store() -> PathBuf {
+    "store.git".into()
+}
+
+/// A configuration can't be used. Nothing was started.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("cannot read the configuration {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file can't be written.
+    #[error("cannot write the configuration {}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not a configuration.
+    #[error("{} is not a valid configuration: {message}", .path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The field and what is wrong with it.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Puts together a new configuration that will live in a folder.
+    pub fn new(folder: &Path, member: MemberId, ledger: LedgerConfig, machine: Option<MachineConfig>) -> Self {
+        Self {
+            member,
+            store: default_store(),
+            ledger,
+            service: ServiceConfig::default(),
+            machine,
+            policy: LocalPolicy::default(),
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// Reads and checks a file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let failed = |source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        let invalid = |message: String| ConfigError::Invalid {
+            path: path.to_owned(),
+            message,
+        };
+        let mut config: Config = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        let absolute = std::path::absolute(path).map_err(failed)?;
+        config.folder = absolute.parent().map(Path::to_owned).unwrap_or_default();
+        if let Some(machine) = &mut config.machine {
+            machine.root = config.folder.join(&machine.root);
+            machine.secrets = machine.secrets.take().map(|secrets| config.folder.join(secrets));
+        }
+        config.check().map_err(invalid)?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !self.ledger.endpoint.starts_with("https://") {
+            return Err("ledger.endpoint has to start with https://".into());
+        }
+        if self.ledger.channels.is_empty() {
+            return Err("ledger.channels is empty: name at least one channel".into());
+        }
+        if !self.service.listen.ip().is_loopback() {
+            return Err("service.listen has to be a loopback address: /metrics has no authentication".into());
+        }
+        if !(1..=3_600).contains(&self.service.interval_seconds) {
+            return Err("service.interval_seconds has to be between 1 and 3600".into());
+        }
+        Ok(())
+    }
+
+    /// Writes the file into its folder, by rename.
+    pub fn write(&self) -> Result<PathBuf, ConfigError> {
+        let path = self.folder.join(FILE_NAME);
+        let failed = |source| ConfigError::Write {
+            path: path.clone(),
+            source,
+        };
+        let text = toml::to_string_pretty(self).map_err(|error| failed(std::io::Error::other(error)))?;
+        if std::fs::read_to_string(&path).is_ok_and(|present| present == text) {
+            return Ok(path);
+        }
+        let next = self.folder.join(".charter.toml.next");
+        std::fs::write(&next, text).map_err(failed)?;
+        std::fs::rename(&next, &path).map_err(failed)?;
+        Ok(path)
+    }
+
+    /// The folder that the configuration is in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The member's git repository.
+    pub fn store(&self) -> PathBuf {
+        self.folder.join(&self.store)
+    }
+
+    /// The member's certificate and key.
+    pub fn msp(&self) -> PathBuf {
+        self.folder.join(&self.ledger.msp)
+    }
+
+    /// The peer's TLS certificate authority.
+    pub fn tls_ca(&self) -> PathBuf {
+        self.folder.join(&self.ledger.tls_ca)
+    }
+
+    /// The time between two looks at the world.
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(u64::from(self.service.interval_seconds))
+    }
+}

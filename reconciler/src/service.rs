@@ -1,0 +1,414 @@
+//! One member's Charter as a long-lived service: a follower and a reconcile loop for each channel.
+//!
+//! A new commit, a timer, a word from a command and a changed configuration all take one path: they wake the loop, which reads
+//! the state anew.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger_sync::{Follower, Ledger, Options, Progress};
+use msp::{MspError, PemSigner};
+use notify::{RecursiveMode, Watcher};
+use providers::Provider;
+use providers::machine::Machine;
+use providers::registry::Registry;
+use state::git::{GitError, Store};
+use state::ids::{Channel, MemberId};
+use state::time::Timestamp;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::control::{ChannelStatus, Control, ControlError, Held, PassStatus, ServiceStatus};
+use crate::controller::{Controller, Pass, PassOutcome, Settings};
+use crate::executor::{Bounds, StepResult};
+use crate::loaded::Heads;
+use crate::planner::Mode;
+use crate::shutdown::{self, Shutdown, Trigger};
+
+/// How long a failed or unfinished pass waits before the next look, at first; it doubles up to the configured interval.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// A service can't start or go on.
+#[derive(Debug, Error)]
+pub enum ServiceError {
+    /// The store can't be used.
+    #[error("the store of {member} can't be used")]
+    Store {
+        /// The member.
+        member: MemberId,
+        /// Why.
+        #[source]
+        source: GitError,
+    },
+    /// Another Charter of this member runs.
+    #[error("{member} can't be served")]
+    Control {
+        /// The member.
+        member: MemberId,
+        /// Why.
+        #[source]
+        source: ControlError,
+    },
+    /// The identity can't be used.
+    #[error("the identity of {member} can't be used")]
+    Identity {
+        /// The member.
+        member: MemberId,
+        /// Why.
+        #[source]
+        source: MspError,
+    },
+    /// A provider can't be set up.
+    #[error("the provider {provider} of {member} can't be set up")]
+    Provider {
+        /// The member.
+        member: MemberId,
+        /// The provider.
+        provider: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Files can't be watched.
+    #[error("the control files of {member} can't be watched")]
+    Watch {
+        /// The member.
+        member: MemberId,
+        /// Why.
+        #[source]
+        source: notify::Error,
+    },
+}
+
+/// The present moment, for what is allowed to know it.
+pub fn now() -> Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::clamped(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// What a member brings to work: its store, its identity, its providers.
+#[derive(Clone)]
+pub struct Workplace {
+    /// The configuration.
+    pub config: Config,
+    /// The store.
+    pub store: Store,
+    /// The identity.
+    pub signer: Arc<PemSigner>,
+    /// The providers.
+    pub registry: Arc<Registry>,
+}
+
+impl Workplace {
+    /// Opens what a configuration names. The store is made when it is not there.
+    pub fn open(config: &Config) -> Result<Self, ServiceError> {
+        let member = || config.member.clone();
+        let store = Store::init(&config.store()).map_err(|source| ServiceError::Store { member: member(), source })?;
+        Self::with_store(config, store)
+    }
+
+    /// Opens what a configuration names, with a store that is open already.
+    pub fn with_store(config: &Config, store: Store) -> Result<Self, ServiceError> {
+        let member = || config.member.clone();
+        let signer = PemSigner::from_msp_dir(&config.msp(), config.ledger.msp_id.as_str())
+            .map_err(|source| ServiceError::Identity { member: member(), source })?;
+        Ok(Self {
+            config: config.clone(),
+            store,
+            signer: Arc::new(signer),
+            registry: Arc::new(registry(config)?),
+        })
+    }
+
+    /// The controller of one channel.
+    pub fn controller(&self, channel: &Channel, ledger: Arc<dyn Ledger>) -> Controller {
+        Controller::new(Settings {
+            member: self.config.member.clone(),
+            channel: channel.clone(),
+            store: self.store.clone(),
+            registry: self.registry.clone(),
+            policy: self.config.policy.clone(),
+            signer: self.signer.clone(),
+            clock: Arc::new(now),
+            ledger,
+            paused: Control::new(self.config.folder()).paused_file(channel),
+            bounds: Bounds::default(),
+        })
+    }
+}
+
+/// The providers that a configuration names.
+pub fn registry(config: &Config) -> Result<Registry, ServiceError> {
+    let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
+    if let Some(machine) = &config.machine {
+        let machine = Machine::new(machine.clone()).map_err(|source| ServiceError::Provider {
+            member: config.member.clone(),
+            provider: "machine",
+            source: source.into(),
+        })?;
+        providers.push(Arc::new(machine));
+    }
+    Registry::new(providers).map_err(|source| ServiceError::Provider {
+        member: config.member.clone(),
+        provider: "registry",
+        source: source.into(),
+    })
+}
+
+/// A running service.
+pub struct Service {
+    member: MemberId,
+    status: watch::Receiver<ServiceStatus>,
+    stop: Trigger,
+    tasks: JoinSet<()>,
+}
+
+impl Service {
+    /// Starts a member's Charter. It holds the right to apply for the member until it has stopped. `listen` is only told.
+    pub fn start(config: &Config, ledger: &Arc<dyn Ledger>, listen: Option<SocketAddr>) -> Result<Self, ServiceError> {
+        let member = config.member.clone();
+        let control = Control::new(config.folder());
+        let failed = |source| ServiceError::Control {
+            member: config.member.clone(),
+            source,
+        };
+        let held = control.hold().map_err(failed)?;
+        let watched = control.watched().map_err(failed)?;
+        let place = Workplace::open(config)?;
+        let (stop, stopping) = shutdown::channel();
+        let (wake, woken) = watch::channel(0u64);
+        let first = ServiceStatus {
+            pid: std::process::id(),
+            started_at: now(),
+            listen: listen.map(|address| address.to_string()),
+            channels: BTreeMap::new(),
+        };
+        let (publish, status) = watch::channel(first);
+        let mut tasks = JoinSet::new();
+        for channel in &config.ledger.channels {
+            let (progress, follow) = watch::channel(Progress::default());
+            let follower = Follower {
+                ledger: ledger.clone(),
+                store: place.store.clone(),
+                channel: channel.clone(),
+                options: Options::default(),
+            };
+            let ended = until(stopping.clone());
+            tasks.spawn(async move {
+                // What ends it is in its progress, which the loop below shows.
+                let _ = follower.run(progress, ended).await;
+            });
+            let reconcile = Loop {
+                controller: place.controller(channel, ledger.clone()),
+                channel: channel.clone(),
+                control: control.clone(),
+                interval: config.interval(),
+                publish: publish.clone(),
+                shutdown: stopping.clone(),
+            };
+            tasks.spawn(reconcile.run(follow, woken.clone()));
+        }
+        tasks.spawn(keep_status(control, status.clone(), held, stopping.clone()));
+        let watcher = watch_files(&watched, wake).map_err(|source| ServiceError::Watch {
+            member: member.clone(),
+            source,
+        })?;
+        let watching = until(stopping);
+        tasks.spawn(async move {
+            watching.await;
+            drop(watcher);
+        });
+        Ok(Self {
+            member,
+            status,
+            stop,
+            tasks,
+        })
+    }
+
+    /// The member.
+    pub fn member(&self) -> &MemberId {
+        &self.member
+    }
+
+    /// What the service says of itself, as it changes.
+    pub fn status(&self) -> watch::Receiver<ServiceStatus> {
+        self.status.clone()
+    }
+
+    /// Ends cleanly: running steps are finished, nothing new is begun.
+    pub async fn stop(mut self) {
+        self.stop.stop();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn until(mut stopping: Shutdown) {
+    stopping.wait().await;
+}
+
+/// Wakes the service when a file in a folder changes.
+fn watch_files(folder: &std::path::Path, wake: watch::Sender<u64>) -> Result<notify::RecommendedWatcher, notify::Error> {
+    let mut watcher = notify::recommended_watcher(move |event: Result<notify::Event, notify::Error>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            wake.send_modify(|count| *count += 1);
+        }
+    })?;
+    watcher.watch(folder, RecursiveMode::Recursive)?;
+    Ok(watcher)
+}
+
+/// Writes `status.json` when the status changes, and gives back the right to apply at the end.
+async fn keep_status(control: Control, mut status: watch::Receiver<ServiceStatus>, held: Held, stopping: Shutdown) {
+    let ended = until(stopping);
+    tokio::pin!(ended);
+    loop {
+        let present = status.borrow_and_update().clone();
+        if let Err(error) = control.write_status(&present) {
+            tracing::warn!(error = %error, "the status can't be written");
+        }
+        tokio::select! {
+            () = &mut ended => break,
+            changed = status.changed() => if changed.is_err() { break },
+        }
+        // Many changes come at once; a reader needs no more than a few a second.
+        tokio::select! {
+            () = &mut ended => break,
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+        }
+    }
+    drop(held);
+}
+
+/// The reconcile loop of one channel.
+struct Loop {
+    controller: Controller,
+    channel: Channel,
+    control: Control,
+    interval: Duration,
+    publish: watch::Sender<ServiceStatus>,
+    shutdown: Shutdown,
+}
+
+impl Loop {
+    async fn run(self, mut follow: watch::Receiver<Progress>, mut woken: watch::Receiver<u64>) {
+        let ended = until(self.shutdown.clone());
+        tokio::pin!(ended);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let progress = follow.borrow_and_update().clone();
+            woken.mark_unchanged();
+            let paused = self.control.paused(&self.channel);
+            self.tell(|status| take(status, &progress, paused));
+            let mut wait = self.interval;
+            // While it is catching up, what was desired yesterday is not made today. When the ledger is away, the last state that
+            // was taken in is kept in order.
+            let ready = progress.caught_up || progress.frozen.is_some() || progress.last_error.is_some();
+            if let (true, Some(desired)) = (ready, progress.desired) {
+                let mode = if progress.frozen.is_some() { Mode::Frozen } else { Mode::Normal };
+                let heads = Heads {
+                    desired,
+                    reported: progress.reported,
+                };
+                let pass = self
+                    .pass(Pass {
+                        mode,
+                        heads: Some(heads),
+                        approved: None,
+                    })
+                    .await;
+                let settled = pass.converged && pass.error.is_none();
+                self.tell(|status| status.pass = Some(pass.clone()));
+                if settled {
+                    pause = FIRST_PAUSE;
+                } else {
+                    wait = pause.min(self.interval);
+                    pause = (pause * 2).min(self.interval);
+                }
+            }
+            tokio::select! {
+                () = &mut ended => return,
+                changed = follow.changed() => if changed.is_err() {
+                    // The follower has ended: the last verified state is kept in order until somebody ends the service.
+                    tokio::select! {
+                        () = &mut ended => return,
+                        () = tokio::time::sleep(wait) => {}
+                        _ = woken.changed() => {}
+                    }
+                },
+                _ = woken.changed() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn pass(&self, pass: Pass) -> PassStatus {
+        match self.controller.reconcile_once(pass, &self.shutdown).await {
+            Ok(PassOutcome {
+                plan,
+                executed,
+                converged,
+                denials,
+                unsent,
+                ..
+            }) => {
+                let count = |wanted: fn(&StepResult) -> bool| executed.values().filter(|result| wanted(result)).count();
+                let done = count(|result| matches!(result, StepResult::Done | StepResult::Pending { .. }));
+                let failed = count(|result| matches!(result, StepResult::Failed { .. }));
+                for (name, result) in &executed {
+                    if let StepResult::Failed { why } = result {
+                        tracing::warn!(channel = %self.channel, resource = %name, error = why, "a step failed");
+                    }
+                }
+                let error = match denials.as_slice() {
+                    [] => unsent.map(|why| format!("the report is not sent yet: {why}")),
+                    denials => Some(denials.iter().map(|denial| denial.message.clone()).collect::<Vec<_>>().join("; ")),
+                };
+                if let Some(error) = &error {
+                    tracing::warn!(channel = %self.channel, error, "the pass is not complete");
+                }
+                PassStatus {
+                    at: now(),
+                    plan: Some(plan.digest),
+                    done,
+                    failed,
+                    converged,
+                    error,
+                }
+            }
+            Err(error) => {
+                let text = ledger_sync::whole(&error);
+                tracing::warn!(channel = %self.channel, error = text, "the pass ended early");
+                PassStatus {
+                    at: now(),
+                    plan: None,
+                    done: 0,
+                    failed: 0,
+                    converged: false,
+                    error: Some(text),
+                }
+            }
+        }
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut ChannelStatus)) {
+        self.publish
+            .send_modify(|status| change(status.channels.entry(self.channel.clone()).or_default()));
+    }
+}
+
+fn take(status: &mut ChannelStatus, progress: &Progress, paused: bool) {
+    status.block = progress.block;
+    status.lag = progress.lag().unwrap_or(0);
+    status.connected = progress.connected;
+    status.caught_up = progress.caught_up;
+    status.ledger_error.clone_from(&progress.last_error);
+    status.frozen.clone_from(&progress.frozen);
+    status.paused = paused;
+}
