@@ -18,7 +18,7 @@ use crate::decode::Decoded;
 use crate::materialise::{self, Branch, Change, States};
 use crate::message;
 use crate::soft::{self, SoftCursor};
-use crate::verify::ConfigurationBlock;
+use crate::verify::BlockId;
 
 /// The file that names the channel and pins its genesis block, in the first commit of both references.
 pub const CHANNEL: &str = "channel.json";
@@ -133,7 +133,7 @@ pub struct Resume {
     /// Its header's hash.
     pub hash: Digest,
     /// The block that gave the configuration in force, where that is known.
-    pub configuration: Option<ConfigurationBlock>,
+    pub configuration: Option<BlockId>,
 }
 
 /// Where a channel's two references stand.
@@ -248,6 +248,17 @@ impl Materialiser {
             Some((last, _)) => self.expect(last.saturating_add(1), number)?,
             None => self.expect(self.resume.map_or(1, |resume| resume.block.saturating_add(1)), number)?,
         }
+        // A block is taken whole or not at all: going on after a cursor relies on it.
+        for one in decoded {
+            if let Decoded::Newer { position, tx_id, found } = one {
+                return Err(BranchError::Newer {
+                    channel: self.channel.clone(),
+                    position: *position,
+                    tx_id: tx_id.clone(),
+                    found: *found,
+                });
+            }
+        }
         for one in decoded {
             self.take(hash, one)?;
         }
@@ -289,14 +300,8 @@ impl Materialiser {
         let branch = match decoded {
             Decoded::Event { event, .. } => materialise::branch_of(&event.body),
             Decoded::Quarantine(quarantine) => materialise::quarantine_branch(quarantine),
-            Decoded::Newer { position, tx_id, found } => {
-                return Err(BranchError::Newer {
-                    channel: self.channel.clone(),
-                    position: *position,
-                    tx_id: tx_id.clone(),
-                    found: *found,
-                });
-            }
+            // Refused with its whole block.
+            Decoded::Newer { .. } => return Ok(()),
         };
         let before = self.side(branch).cursor.as_ref();
         if before.is_some_and(|cursor| decoded.position() <= cursor.position) {
@@ -398,7 +403,7 @@ impl Materialiser {
     }
 
     /// Writes the soft cursor, when both references stand at one position.
-    pub fn save(&self, configuration: ConfigurationBlock) -> std::io::Result<()> {
+    pub fn save(&self, configuration: BlockId) -> std::io::Result<()> {
         let Some(standing) = self.standing() else { return Ok(()) };
         let soft = SoftCursor {
             block: standing.block,

@@ -176,7 +176,6 @@ impl Follower {
             let said = limits::quoted(&crate::whole(&error));
             progress.send_modify(|progress| {
                 progress.connected = false;
-                progress.caught_up = false;
                 progress.last_error = Some(said.clone());
                 if error.freezes() {
                     progress.frozen = Some(said.clone());

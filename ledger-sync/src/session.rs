@@ -12,7 +12,7 @@ use crate::branches::{BranchError, Materialiser, Resume, Standing};
 use crate::follow::FollowError;
 use crate::ledger::{Ledger, StreamError};
 use crate::limits;
-use crate::verify::{BlockVerifier, Configuration, VerifyError};
+use crate::verify::{BlockId, BlockVerifier, Configuration, VerifyError};
 
 /// The verifier and the references of a channel, at one block.
 pub(crate) struct Session {
@@ -62,8 +62,7 @@ impl Session {
             }
         }
         match refused {
-            // What was taken before is whole: an event is the first thing of its block that can be refused, and of the two
-            // references none has moved yet.
+            // These are said before anything of their block is taken, so what was taken is whole blocks.
             None | Some(BranchError::Newer { .. } | BranchError::Frozen { .. }) => self.materialiser.flush()?,
             Some(error) => return Err(error.into()),
         }
@@ -85,24 +84,30 @@ async fn resumed(
     genesis: &Block,
     resume: Resume,
 ) -> Result<BlockVerifier, FollowError> {
-    let walk = |genesis: &Block, pinned| BlockVerifier::start(channel.clone(), genesis, Some(pinned));
     let pinned = verifier.genesis();
+    let at = BlockId {
+        number: resume.block,
+        hash: resume.hash,
+    };
+    // Looked at first: a ledger that was reset or forked is noticed here, whatever it has after this block.
+    let block = fetch(ledger, channel, at.number).await?;
     let resumed = match resume.configuration {
-        Some(at) if at.number == 0 => verifier.resume(resume.block, resume.hash, Configuration::Genesis)?,
-        Some(at) => {
-            let block = fetch(ledger, channel, at.number).await?;
-            verifier.resume(resume.block, resume.hash, Configuration::Known { block: &block, at })?
+        Some(at_genesis) if at_genesis.number == 0 => verifier.resume(&block, at, Configuration::Genesis)?,
+        Some(known) => {
+            let configuration = fetch(ledger, channel, known.number).await?;
+            let known = Configuration::Known {
+                block: &configuration,
+                at: known,
+            };
+            verifier.resume(&block, at, known)?
         }
-        None => {
-            let block = fetch(ledger, channel, resume.block).await?;
-            verifier.resume(resume.block, resume.hash, Configuration::NamedBy(&block))?
-        }
+        None => verifier.resume(&block, at, Configuration::Named)?,
     };
     match resumed {
         Some(verifier) => Ok(verifier),
         None => {
             tracing::info!(%channel, "the channel's configuration has changed since its start: every block is verified again");
-            Ok(walk(genesis, pinned)?)
+            Ok(BlockVerifier::start(channel.clone(), genesis, Some(pinned))?)
         }
     }
 }

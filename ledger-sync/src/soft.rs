@@ -13,7 +13,7 @@ use state::ids::Channel;
 use state::paths;
 
 use crate::limits::SOFT_BYTES;
-use crate::verify::ConfigurationBlock;
+use crate::verify::BlockId;
 
 /// How far both references of a channel have taken in its blocks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub struct SoftCursor {
     /// The commit of `reported`, if there is one.
     pub reported: Option<CommitId>,
     /// The block that gave the configuration in force.
-    pub configuration: ConfigurationBlock,
+    pub configuration: BlockId,
 }
 
 fn path(store: &Store, channel: &Channel) -> PathBuf {

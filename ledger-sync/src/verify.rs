@@ -156,9 +156,10 @@ pub struct Verified {
     pub decoded: Vec<Decoded>,
 }
 
-/// The block that gave the configuration in force.
+/// One block of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ConfigurationBlock {
+#[serde(deny_unknown_fields)]
+pub struct BlockId {
     /// Its number.
     pub number: u64,
     /// Its header's hash.
@@ -171,7 +172,7 @@ pub struct BlockVerifier {
     channel: Channel,
     genesis: Digest,
     membership: Arc<Membership>,
-    configuration: ConfigurationBlock,
+    configuration: BlockId,
     last: u64,
     hash: Digest,
 }
@@ -202,21 +203,24 @@ impl BlockVerifier {
             channel,
             genesis: found,
             membership: Arc::new(membership),
-            configuration: ConfigurationBlock { number: 0, hash: found },
+            configuration: BlockId { number: 0, hash: found },
             last: 0,
             hash: found,
         })
     }
 
-    /// Goes on after a block that was verified in an earlier run, under the configuration that was in force then.
+    /// Goes on after a block that was verified in an earlier run and has this hash, under the configuration that was in force
+    /// then.
     ///
     /// Where the number of that configuration's block was lost, the orderers' word in the block itself is enough as long as it
-    /// names the genesis block; otherwise the channel has to be walked again from its start.
-    pub fn resume(self, number: u64, hash: Digest, source: Configuration<'_>) -> Result<Option<Self>, VerifyError> {
+    /// names the genesis block; otherwise (`None`) the channel has to be walked again from its start.
+    pub fn resume(self, block: &Block, at: BlockId, source: Configuration<'_>) -> Result<Option<Self>, VerifyError> {
         let mut resumed = self;
+        resumed.check_hash(block, at)?;
         match source {
+            Configuration::Genesis => {}
             Configuration::Known { block, at } => {
-                resumed.check_hash(block, at.number, at.hash)?;
+                resumed.check_hash(block, at)?;
                 let membership = configuration(&resumed.channel, at.number, block)?.ok_or_else(|| VerifyError::Configuration {
                     channel: resumed.channel.clone(),
                     block: at.number,
@@ -225,12 +229,10 @@ impl BlockVerifier {
                 resumed.membership = Arc::new(membership);
                 resumed.configuration = at;
             }
-            Configuration::Genesis => {}
-            Configuration::NamedBy(block) => {
-                resumed.check_hash(block, number, hash)?;
+            Configuration::Named => {
                 let named = metadata::last_config(block).map_err(|source| VerifyError::Metadata {
                     channel: resumed.channel.clone(),
-                    block: number,
+                    block: at.number,
                     source,
                 })?;
                 if named != Some(0) || resumed.membership.verify_block(block).is_err() {
@@ -238,8 +240,8 @@ impl BlockVerifier {
                 }
             }
         }
-        resumed.last = number;
-        resumed.hash = hash;
+        resumed.last = at.number;
+        resumed.hash = at.hash;
         Ok(Some(resumed))
     }
 
@@ -249,7 +251,7 @@ impl BlockVerifier {
     }
 
     /// The block that gave the configuration in force.
-    pub fn configuration(&self) -> ConfigurationBlock {
+    pub fn configuration(&self) -> BlockId {
         self.configuration
     }
 
@@ -258,7 +260,8 @@ impl BlockVerifier {
         self.last
     }
 
-    fn check_hash(&self, block: &Block, number: u64, expected: Digest) -> Result<(), VerifyError> {
+    fn check_hash(&self, block: &Block, at: BlockId) -> Result<(), VerifyError> {
+        let BlockId { number, hash: expected } = at;
         let header = block.header.clone().unwrap_or_default();
         let found = Digest::from_bytes(header_hash(&header));
         if header.number != number || found != expected {
@@ -351,7 +354,8 @@ impl BlockVerifier {
         }
         if number <= self.last && block.header.is_some() {
             if number == self.last {
-                self.check_hash(block, number, self.hash)?;
+                let hash = self.hash;
+                self.check_hash(block, BlockId { number, hash })?;
             }
             return Ok(None);
         }
@@ -369,7 +373,7 @@ impl BlockVerifier {
         if let Some(membership) = configuration(&self.channel, number, block)? {
             link.signatures(&self.channel, block)?;
             self.membership = Arc::new(membership);
-            self.configuration = ConfigurationBlock { number, hash };
+            self.configuration = BlockId { number, hash };
         }
         self.last = number;
         self.hash = hash;
@@ -387,10 +391,10 @@ pub enum Configuration<'a> {
         /// The block.
         block: &'a Block,
         /// Its number and hash.
-        at: ConfigurationBlock,
+        at: BlockId,
     },
     /// The block that the channel is resumed at has to name it.
-    NamedBy(&'a Block),
+    Named,
 }
 
 /// A block whose place in the chain is checked; its signatures are not yet.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
-use ledger_sync::testing::{MemoryNetwork, Misbehaviour, Tamper};
+use ledger_sync::testing::{Emit, MemoryNetwork, Misbehaviour, Tamper};
 use ledger_sync::{BranchError, FollowError, Follower, Options, Progress, VerifyError, catch_up};
 use state::git::Store;
 use state::paths;
@@ -142,7 +142,7 @@ async fn a_ledger_that_goes_and_comes_is_followed() {
         running.until(|progress| !progress.connected).await;
         network.append_other(CITY).unwrap();
         network.misbehave(Misbehaviour {
-            drop_after: Some(2),
+            drop_after: Some(3),
             repeat: true,
             ..Misbehaviour::default()
         });
@@ -316,6 +316,11 @@ async fn a_restart_reads_only_what_is_new() {
     let network = network();
     story(&network).await;
     network.rotate_orderer("NewOrdererMSP").unwrap();
+    // Both references end after the new configuration.
+    let bad = Emit::raw(CITY, "charter.report.submitted", Vec::new());
+    network
+        .append(&[ordered(CITY, "city", vec![resource("x", "city", &[])]), bad])
+        .unwrap();
     for _ in 0..3 {
         network.append_other(CITY).unwrap();
     }

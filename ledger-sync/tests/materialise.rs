@@ -123,10 +123,25 @@ fn the_history_reads_well() {
     take_all(told(), &place.store, |_| false);
     let mut desired = subjects(&place.store, &paths::desired_ref(&channel()));
     desired.reverse();
-    insta::assert_snapshot!(desired[..9].join("\n"), @"");
+    insta::assert_snapshot!(desired[..9].join("\n"), @r"
+    register city as data service provider
+    register energy as value service provider
+    agreement smart-city v1 constituted by city
+    agreement smart-city v1 accepted by energy: in force
+    order 2 resources: a0, b0
+    order resource c0
+    quarantine a transaction of CityMSP
+    retire resource c0
+    order 2 resources: a1, b1
+    ");
     let mut reported = subjects(&place.store, &paths::reported_ref(&channel()));
     reported.reverse();
-    insta::assert_snapshot!(reported[..4].join("\n"), @"");
+    insta::assert_snapshot!(reported[..4].join("\n"), @r"
+    report 1 from energy: 1 pending
+    quarantine a transaction of EnergyMSP
+    report 2 from energy: 1 in sync
+    quarantine a transaction of EnergyMSP
+    ");
 }
 
 #[test]
@@ -154,7 +169,15 @@ fn a_commit_names_its_transaction() {
     let header = protos::envelope::open(&signed).unwrap().channel;
     assert_eq!(order.trailer("Ledger-Tx"), Some(header.tx_id.as_str()));
     assert_eq!(order.author.seconds, header.timestamp.unwrap().seconds);
-    insta::assert_snapshot!(order.message.split("Ledger-Tx").next().unwrap(), @"");
+    insta::assert_snapshot!(order.message.split("Ledger-Tx").next().unwrap(), @r"
+    order 2 resources: a5, b5
+
+    - a5 (machine/file), owner city
+    - b5 (machine/file), owner energy
+
+    Ledger-Channel: smart-city-1
+    Ledger-Block: 35
+    ");
 }
 
 #[test]
@@ -221,7 +244,17 @@ fn bad_events_are_kept_for_the_record() {
         .into_iter()
         .map(|(path, reason)| format!("{path} {reason}"))
         .collect();
-    insta::assert_snapshot!(reasons.join("\n"), @"");
+    insta::assert_snapshot!(reasons.join("\n"), @r"
+    quarantine/0000000005-00000.json the event is malformed
+    quarantine/0000000005-00001.json the event is malformed
+    quarantine/0000000005-00002.json the event is malformed
+    quarantine/0000000005-00003.json the event's source is not this channel
+    quarantine/0000000005-00004.json the event's time is not that of its transaction
+    quarantine/0000000005-00005.json the member is not bound to the MSP that signed the transaction
+    quarantine/0000000005-00006.json the event's name is not its type
+    quarantine/0000000005-00007.json the owner of a resource is not a party of the agreement
+    quarantine/0000000005-00008.json the event is malformed
+    ");
     let reasons = quarantined(&place.store, &paths::reported_ref(&channel()));
     assert_eq!(reasons.len(), 1);
     assert_eq!(reasons[0].1, "the report does not follow the member's last one");
@@ -233,7 +266,11 @@ fn bad_events_are_kept_for_the_record() {
 #[test]
 fn a_newer_event_stops_the_channel_and_keeps_what_came_before() {
     let newer = ordered(CITY, "city", vec![resource("y", "city", &[])]).altered(|event| event["schemaversion"] = 2.into());
-    let (network, place) = after_foundation(&[ordered(CITY, "city", vec![resource("x", "city", &[])]), newer]);
+    let (network, place) = after_foundation(&[ordered(CITY, "city", vec![resource("x", "city", &[])])]);
+    // A block is taken whole or not at all.
+    network
+        .append(&[ordered(CITY, "city", vec![resource("z", "city", &[])]), newer])
+        .unwrap();
     let blocks = network.blocks();
     let mut verifier = BlockVerifier::start(channel(), &blocks[0], None).unwrap();
     let mut materialiser = Materialiser::load(&place.store, &channel(), verifier.genesis()).unwrap();

@@ -175,21 +175,23 @@ fn a_new_orderer_is_believed_after_its_configuration_and_the_old_one_no_more() {
     let configuration = verifier.configuration();
     assert_eq!(configuration.number, rotated);
     // An earlier run's place, with what it knew.
-    use ledger_sync::verify::Configuration;
-    let last = verified.last().unwrap();
+    use ledger_sync::verify::{BlockId, Configuration};
+    let id = |index: usize| BlockId {
+        number: verified[index].number,
+        hash: verified[index].hash,
+    };
     let known = Configuration::Known {
         block: &blocks[6],
         at: configuration,
     };
-    assert!(start().resume(last.number, last.hash, known).unwrap().is_some());
+    assert!(start().resume(&blocks[7], id(6), known).unwrap().is_some());
     // Without it the genesis block's orderers are not enough any more.
-    let unknown = Configuration::NamedBy(&blocks[7]);
-    assert!(start().resume(last.number, last.hash, unknown).unwrap().is_none());
+    assert!(start().resume(&blocks[7], id(6), Configuration::Named).unwrap().is_none());
+    // Another block at that place is no place to go on.
+    let error = start().resume(&blocks[6], id(6), Configuration::Named).unwrap_err();
+    assert!(matches!(error, VerifyError::Fork { block: 7, .. }), "{error}");
     // Before the rotation they are.
-    let early = &verified[2];
-    let resumed = start()
-        .resume(early.number, early.hash, Configuration::NamedBy(&blocks[3]))
-        .unwrap();
+    let resumed = start().resume(&blocks[3], id(2), Configuration::Named).unwrap();
     let (rest, failed) = resumed.unwrap().verify_all(&blocks[3..]);
     assert!(failed.is_none());
     assert_eq!(rest.len(), 4);

@@ -1,6 +1,6 @@
 //! What the tests share: a channel of two members, and a story on it.
 
-#![allow(dead_code, missing_docs, clippy::unwrap_used)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use std::sync::Arc;
 
