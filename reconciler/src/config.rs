@@ -193,6 +193,11 @@ impl Config {
         self.folder.join(&self.ledger.msp)
     }
 
+    /// The file that tells git which key signs this member's commits.
+    pub fn allowed_signers(&self) -> PathBuf {
+        self.folder.join("identity/allowed_signers")
+    }
+
     /// The peer's TLS certificate authority.
     pub fn tls_ca(&self) -> PathBuf {
         self.folder.join(&self.ledger.tls_ca)

@@ -110,7 +110,10 @@ impl Workplace {
     pub fn open(config: &Config) -> Result<Self, ServiceError> {
         let member = || config.member.clone();
         let store = Store::init(&config.store()).map_err(|source| ServiceError::Store { member: member(), source })?;
-        Self::with_store(config, store)
+        let place = Self::with_store(config, store)?;
+        place.prepare_machine()?;
+        place.let_git_verify()?;
+        Ok(place)
     }
 
     /// Opens what a configuration names, with a store that is open already.
@@ -123,6 +126,47 @@ impl Workplace {
             store,
             signer: Arc::new(signer),
             registry: Arc::new(registry(config)?),
+        })
+    }
+
+    /// Makes the machine's root for a member that has never owned anything. A root that is gone later may be a disk that is not
+    /// mounted, and is only observed.
+    fn prepare_machine(&self) -> Result<(), ServiceError> {
+        let Some(config) = &self.config.machine else { return Ok(()) };
+        let failed = |source| ServiceError::Provider {
+            member: self.config.member.clone(),
+            provider: "machine",
+            source,
+        };
+        let store = |source| ServiceError::Store {
+            member: self.config.member.clone(),
+            source,
+        };
+        let machine = Machine::new(config.clone()).map_err(|error| failed(error.into()))?;
+        let owned = self.store.references("refs/heads/actual/").map_err(store)?;
+        if !machine.has_root() && !config.root.exists() && owned.is_empty() {
+            machine.init_root().map_err(|error| failed(error.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Tells plain git which key signs this member's commits, so that `git log --show-signature` says Good in its store.
+    fn let_git_verify(&self) -> Result<(), ServiceError> {
+        let member = &self.config.member;
+        let failed = |source| ServiceError::Identity {
+            member: member.clone(),
+            source,
+        };
+        let principal = format!("{member}@{}", self.config.ledger.msp_id);
+        let line = msp::sshsig::allowed_signers_line(&principal, self.signer.certificate()).map_err(failed)?;
+        let path = self.config.allowed_signers();
+        let text = format!("{line}\n");
+        if std::fs::read_to_string(&path).ok().as_deref() != Some(text.as_str()) {
+            msp::folder::write_file(&path, text.as_bytes(), msp::folder::Readers::Everybody).map_err(failed)?;
+        }
+        self.store.trust_signers(&path).map_err(|source| ServiceError::Store {
+            member: member.clone(),
+            source,
         })
     }
 

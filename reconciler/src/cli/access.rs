@@ -9,8 +9,8 @@ use ledger_sync::Ledger;
 use ledger_sync::gateway::{GatewayClient, GatewayConfig, Timeouts};
 use msp::PemSigner;
 
-use super::Global;
 use super::error::{CliError, Doing};
+use super::{Global, output};
 use crate::config::Config;
 
 /// The folder of a data directory's own ledger.
@@ -63,6 +63,7 @@ impl Access {
         match embedded::Ledger::open(&ledger_folder(&global.data_dir)) {
             Ok(ledger) => {
                 let server = serve(ledger, &global.data_dir, None).await?;
+                output::note("the embedded ledger was started for this command; its one operator holds every member's key");
                 let endpoint = Some(endpoint(server.address()));
                 Ok(Self {
                     server: Some(server),

@@ -1,6 +1,6 @@
 //! `history`, `diff` and `graph`: what a store says of the past and of the shape of what was ordered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use petgraph::dot::{Config as DotConfig, Dot};
 use petgraph::graph::DiGraph;
@@ -16,6 +16,7 @@ use state::time::Timestamp;
 
 use super::error::{CliError, Doing, Exit};
 use super::{Format, Global, output, targets};
+use crate::config::Config;
 use crate::view;
 
 /// The most commits that one call shows.
@@ -46,37 +47,52 @@ impl Entry {
     }
 }
 
-/// Shows who ordered what, when.
+/// Shows who ordered what, when: on every channel that the options name.
 pub(crate) fn run(global: &Global, resource: Option<&ResourceName>) -> Result<Exit, CliError> {
-    let (config, channel) = targets::readable(global)?;
-    let store = targets::store(&config)?;
-    let entries = match resource {
-        None => match head(&store, &paths::desired_ref(&channel))? {
-            Some(commit) => log(&store, "desired", commit, None)?,
-            None => Vec::new(),
-        },
-        Some(name) => of_resource(&store, &channel, name)?,
-    };
+    let mut all: BTreeMap<Channel, Vec<Entry>> = BTreeMap::new();
+    for (channel, configs) in targets::by_channel(global)? {
+        let Some(first) = configs.first() else { continue };
+        let entries = match resource {
+            None => {
+                let store = targets::store(first)?;
+                output::note(&format!(
+                    "{channel}, as {} has it; the same as: git -C {} log desired/{channel}",
+                    first.member,
+                    store.path().display()
+                ));
+                match head(&store, &paths::desired_ref(&channel))? {
+                    Some(commit) => log(&store, "desired", commit, None)?,
+                    None => Vec::new(),
+                }
+            }
+            Some(name) => of_resource(&configs, &channel, name)?,
+        };
+        if !entries.is_empty() || resource.is_none() {
+            all.insert(channel, entries);
+        }
+    }
+    if let (Some(name), true) = (resource, all.is_empty()) {
+        return Err(CliError::new(format!("there never was a resource {name}")).next("charter status"));
+    }
     if global.output == Format::Json {
-        output::json(&entries)?;
+        output::json(&all)?;
         return Ok(Exit::Clean);
     }
-    output::note(&format!(
-        "channel {channel}, as {} has it; the same as: git -C {} log desired/{channel}",
-        config.member,
-        config.store().display()
-    ));
-    let rows = entries.iter().map(|entry| {
-        vec![
-            entry.time.to_string(),
-            entry.said_on.to_owned(),
-            entry.block.map_or_else(|| "-".into(), |block| block.to_string()),
-            entry.member.clone(),
-            entry.what.clone(),
-            entry.commit.to_string().chars().take(10).collect(),
-        ]
-    });
-    output::table(&["time", "ref", "block", "member", "what", "commit"], rows.collect());
+    let rows = all
+        .iter()
+        .flat_map(|(channel, entries)| entries.iter().map(move |entry| (channel, entry)))
+        .map(|(channel, entry)| {
+            vec![
+                entry.time.to_string(),
+                channel.to_string(),
+                entry.said_on.to_owned(),
+                entry.block.map_or_else(|| "-".into(), |block| block.to_string()),
+                entry.member.clone(),
+                entry.what.clone(),
+                entry.commit.to_string().chars().take(10).collect(),
+            ]
+        });
+    output::table(&["time", "channel", "ref", "block", "member", "what", "commit"], rows.collect());
     Ok(Exit::Clean)
 }
 
@@ -89,29 +105,33 @@ fn log(store: &Store, said_on: &'static str, commit: CommitId, path: Option<&str
     Ok(infos.iter().map(|info| Entry::new(said_on, info)).collect())
 }
 
-/// Everything that any of the three refs says of one resource, newest first.
-fn of_resource(store: &Store, channel: &Channel, name: &ResourceName) -> Result<Vec<Entry>, CliError> {
-    let unknown = || CliError::new(format!("channel {channel} never had a resource {name}")).next("charter status");
-    let desired_commit = head(store, &paths::desired_ref(channel))?.ok_or_else(unknown)?;
-    let desired = view::desired(store, channel, desired_commit).doing("cannot read the desired state")?;
-    let ordered = desired
-        .resources()
-        .get(name)
-        .or_else(|| desired.retired().get(name))
-        .ok_or_else(unknown)?;
+/// Everything that the refs of a channel say of one resource, newest first: what was done is in its owner's store only.
+fn of_resource(configs: &[Config], channel: &Channel, name: &ResourceName) -> Result<Vec<Entry>, CliError> {
+    let Some(first) = configs.first() else { return Ok(Vec::new()) };
+    let store = targets::store(first)?;
+    let Some(desired_commit) = head(&store, &paths::desired_ref(channel))? else {
+        return Ok(Vec::new());
+    };
+    let desired = view::desired(&store, channel, desired_commit).doing("cannot read the desired state")?;
+    let Some(ordered) = desired.resources().get(name).or_else(|| desired.retired().get(name)) else {
+        return Ok(Vec::new());
+    };
     let kind: &Kind = &ordered.resource.kind;
     let owner: &MemberId = &ordered.resource.owner;
-    let mut entries = log(store, "desired", desired_commit, Some(&paths::resource("resources", kind, name)))?;
-    if let Some(commit) = head(store, &paths::reported_ref(channel))? {
+    let mut entries = log(&store, "desired", desired_commit, Some(&paths::resource("resources", kind, name)))?;
+    if let Some(commit) = head(&store, &paths::reported_ref(channel))? {
         entries.extend(log(
-            store,
+            &store,
             "reported",
             commit,
             Some(&paths::named(&format!("members/{owner}/resources"), name)),
         )?);
     }
-    if let Some(commit) = head(store, &paths::actual_ref(channel))? {
-        entries.extend(log(store, "actual", commit, Some(&paths::named("inventory", name)))?);
+    if let Some(config) = configs.iter().find(|config| config.member == *owner) {
+        let store = targets::store(config)?;
+        if let Some(commit) = head(&store, &paths::actual_ref(channel))? {
+            entries.extend(log(&store, "actual", commit, Some(&paths::named("inventory", name)))?);
+        }
     }
     // Stable: what stands at one second keeps the order of cause and effect.
     let rank = |entry: &Entry| match entry.said_on {
@@ -282,7 +302,7 @@ pub(crate) fn graph(global: &Global) -> Result<Exit, CliError> {
         return Ok(Exit::Clean);
     }
     let mut graph: DiGraph<String, ()> = DiGraph::new();
-    let nodes: std::collections::BTreeMap<&ResourceName, _> = desired
+    let nodes: BTreeMap<&ResourceName, _> = desired
         .resources()
         .values()
         .map(|ordered| {

@@ -59,7 +59,13 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, value_enum, default_value = "table", value_name = "FORMAT")]
     output: Format,
     /// What to log on standard error: error, warn, info, debug, or a filter such as ledger_sync=debug.
-    #[arg(long, global = true, env = "CHARTER_LOG", default_value = "warn", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "CHARTER_LOG",
+        default_value = "warn,embedded::server=error",
+        value_name = "FILTER"
+    )]
     log: String,
 }
 

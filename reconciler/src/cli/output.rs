@@ -40,7 +40,8 @@ pub(crate) fn table(headings: &[&str], rows: Vec<Vec<String>>) {
         table.add_row(row);
     }
     for printed in table.lines() {
-        line(printed.trim_end());
+        // The style has no borders, and leaves their place.
+        line(printed.strip_prefix(' ').unwrap_or(&printed).trim_end());
     }
 }
 

@@ -1,5 +1,7 @@
 //! `status`: how every resource stands, whether the ledger is followed, and what is owned and not in order.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use state::ids::{Channel, MemberId};
 use state::reported::Head;
@@ -81,12 +83,14 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
     if global.output == Format::Json {
         output::json(&all)?;
     } else {
-        for (index, one) in all.iter().enumerate() {
+        let channels: BTreeSet<&Channel> = all.iter().map(|one| &one.channel).collect();
+        for (index, channel) in channels.into_iter().enumerate() {
             if index > 0 {
                 output::line("");
             }
-            show(one);
+            show(channel, &all.iter().filter(|one| one.channel == *channel).collect::<Vec<_>>());
         }
+        output::note("\ntrust: hash chain, orderer and creator signatures are checked here; validation codes are the peer's word");
     }
     let unwell = all
         .iter()
@@ -103,66 +107,75 @@ fn said(member: &MemberId, head: &Head) -> Said {
     }
 }
 
-fn show(one: &One) {
-    let agreement = match (&one.agreement, one.in_force) {
+/// One channel: its agreement, how each member's Charter does, what is wrong, and every resource as its owner reports it.
+fn show(channel: &Channel, all: &[&One]) {
+    let Some(first) = all.first() else { return };
+    let agreement = match (&first.agreement, first.in_force) {
         (Some(agreement), true) => format!("{agreement}, in force"),
         (Some(agreement), false) => format!("{agreement}, not accepted by all yet"),
         (None, _) => "no agreement yet".into(),
     };
-    let block = one
-        .block
-        .map_or_else(|| "nothing taken in yet".into(), |block| format!("last event in block {block}"));
-    let desired = one
-        .desired
-        .as_ref()
-        .map_or_else(String::new, |commit| format!(", desired {}", commit.get(..10).unwrap_or(commit)));
-    output::line(&format!("{} on {}: {agreement}; {block}{desired}", one.member, one.channel));
-    match (&one.service, one.pid) {
-        (Some(service), Some(pid)) => {
-            output::line(&format!(
-                "  service: pid {pid}, {}, {} blocks behind",
-                if service.connected { "connected" } else { "not connected" },
-                service.lag
-            ));
-            if let Some(why) = &service.ledger_error {
-                output::line(&format!(
-                    "  ledger: {why}; it is tried again, and nothing is torn down because of it"
-                ));
-            }
-            if let Some(why) = &service.frozen {
-                output::line(&format!("  FROZEN: {why}; nothing is deleted, and a person has to look"));
-            }
-            if let Some(pass) = &service.pass {
-                let word = if pass.converged { "converged" } else { "not converged" };
-                let error = pass.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-                output::line(&format!(
-                    "  last pass: {}, {word}, {} done, {} failed{error}",
-                    pass.at, pass.done, pass.failed
-                ));
-            }
-        }
-        _ => output::line("  service: not running"),
+    output::line(&format!("{channel}: {agreement}"));
+    let rows = all.iter().map(|one| {
+        let service = match (&one.service, one.pid) {
+            (Some(service), Some(pid)) if service.frozen.is_some() => format!("pid {pid}, FROZEN"),
+            (Some(service), Some(pid)) => format!("pid {pid}, {}", if service.connected { "following" } else { "ledger away" }),
+            _ => "not running".into(),
+        };
+        let report = one.reports.iter().find(|said| said.member == one.member);
+        vec![
+            one.member.to_string(),
+            service,
+            one.block.map_or_else(|| "-".into(), |block| block.to_string()),
+            one.service.as_ref().map_or_else(|| "-".into(), |service| service.lag.to_string()),
+            report.map_or_else(
+                || "none".into(),
+                |said| format!("#{}, {} s ago", said.sequence, said.seconds_ago.max(0)),
+            ),
+            one.owned.to_string(),
+            one.desired
+                .as_ref()
+                .map_or_else(|| "-".into(), |commit| commit.chars().take(10).collect()),
+        ]
+    });
+    output::table(
+        &[
+            "member",
+            "service",
+            "last event in block",
+            "behind",
+            "last report",
+            "owns",
+            "desired",
+        ],
+        rows.collect(),
+    );
+    for one in all {
+        wrong(one);
     }
+    output::line("");
+    standing::table(&first.resources);
+}
+
+fn wrong(one: &One) {
+    let member = &one.member;
     if one.paused {
-        output::line("  paused: nothing is applied until 'charter resume'");
+        output::line(&format!("  {member} is paused: nothing is applied until 'charter resume'"));
     }
-    let reports: Vec<String> = one
-        .reports
-        .iter()
-        .map(|said| format!("{} #{} {} s ago", said.member, said.sequence, said.seconds_ago.max(0)))
-        .collect();
-    output::line(&format!(
-        "  reports: {}",
-        if reports.is_empty() {
-            "none yet".into()
-        } else {
-            reports.join(", ")
-        }
-    ));
-    output::line("  trust: validation codes are the peer's word; hash chain, orderer and creator signatures are checked here");
-    output::line(&format!("  owned here: {}", one.owned));
     for failed in &one.unresolved {
-        output::line(&format!("  failed: {failed}"));
+        output::line(&format!("  {member} failed: {failed}"));
     }
-    standing::table(&one.resources);
+    let Some(service) = &one.service else { return };
+    if let Some(why) = &service.frozen {
+        output::line(&format!(
+            "  {member} is frozen: {why}; nothing is deleted, and a person has to look"
+        ));
+    } else if let Some(why) = &service.ledger_error {
+        output::line(&format!(
+            "  {member} can't follow the ledger: {why}; it is tried again, and nothing is torn down because of it"
+        ));
+    }
+    if let Some(error) = service.pass.as_ref().and_then(|pass| pass.error.as_ref()) {
+        output::line(&format!("  {member}'s last pass: {error}"));
+    }
 }

@@ -1,5 +1,6 @@
 //! Which members' Charters a command is about.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use state::git::Store;
@@ -98,6 +99,31 @@ pub(crate) fn store(config: &Config) -> Result<Store, CliError> {
     })
 }
 
+/// The channels that the options name, each with the members that follow it.
+pub(crate) fn by_channel(global: &Global) -> Result<BTreeMap<Channel, Vec<Config>>, CliError> {
+    let found = configs(global)?;
+    let mut all: BTreeMap<Channel, Vec<Config>> = BTreeMap::new();
+    for config in &found {
+        for channel in channels(global, config) {
+            all.entry(channel).or_default().push(config.clone());
+        }
+    }
+    if all.is_empty() {
+        return Err(no_channel(&found));
+    }
+    Ok(all)
+}
+
+fn no_channel(found: &[Config]) -> CliError {
+    let names: BTreeSet<String> = found
+        .iter()
+        .flat_map(|config| &config.ledger.channels)
+        .map(ToString::to_string)
+        .collect();
+    CliError::new("no member follows that channel")
+        .next(format!("--channel is one of {}", names.into_iter().collect::<Vec<_>>().join(", ")))
+}
+
 /// For commands that read one channel's history: any member's store will do, so take the first that has the channel.
 pub(crate) fn readable(global: &Global) -> Result<(Config, Channel), CliError> {
     let found = configs(global)?;
@@ -106,11 +132,5 @@ pub(crate) fn readable(global: &Global) -> Result<(Config, Channel), CliError> {
             return Ok((config.clone(), channel));
         }
     }
-    let names: std::collections::BTreeSet<String> = found
-        .iter()
-        .flat_map(|config| &config.ledger.channels)
-        .map(ToString::to_string)
-        .collect();
-    Err(CliError::new("no member follows that channel")
-        .next(format!("--channel is one of {}", names.into_iter().collect::<Vec<_>>().join(", "))))
+    Err(no_channel(&found))
 }

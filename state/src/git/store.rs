@@ -92,6 +92,23 @@ impl Store {
         })
     }
 
+    /// Names the file of signers that plain git trusts when it verifies commits of this repository.
+    pub fn trust_signers(&self, file: &Path) -> Result<(), GitError> {
+        let failed = |source| GitError::Library {
+            action: "name the allowed signers in the store's configuration",
+            source,
+        };
+        let mut config = git2::Config::open(&self.root.join("config")).map_err(failed)?;
+        let text = file
+            .to_str()
+            .ok_or_else(|| failed(git2::Error::from_str("the path is not UTF-8")))?;
+        let key = "gpg.ssh.allowedSignersFile";
+        if config.get_string(key).ok().as_deref() == Some(text) {
+            return Ok(());
+        }
+        config.set_str(key, text).map_err(failed)
+    }
+
     /// Returns the repository's directory.
     pub fn path(&self) -> &Path {
         &self.root
