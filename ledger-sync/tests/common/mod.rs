@@ -50,7 +50,7 @@ pub fn agreement() -> Agreement {
             { "member": "city", "msp": CITY, "role": "data-service-provider" },
             { "member": "energy", "msp": ENERGY, "role": "value-service-provider", "beta": "0.80" },
         ],
-        "effective": { "from": Timestamp::clamped(START).to_string() },
+        "effective": { "from": "2020-01-01T00:00:00Z" },
         "limits": { "resources": 100_000 },
     }))
     .unwrap()
