@@ -10,7 +10,7 @@ use state::canonical::Digest;
 use state::desired::DesiredState;
 use state::event::{EventBody, LedgerEvent};
 use state::ids::{Channel, ResourceName};
-use state::report::Condition;
+use state::report::{Condition, StepOutcome, StepReport};
 use state::reported::ReportedState;
 use state::resource::Resource;
 
@@ -138,13 +138,23 @@ pub(crate) fn of_report(event: &LedgerEvent, reported: &ReportedState, complaint
             parts.join(", ")
         }
     };
+    let steps = match &event.body {
+        EventBody::ReportSubmitted { envelope, .. } => envelope.report().map(|(report, _)| report.steps).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let healed = steps
+        .iter()
+        .filter(|step| step.tx.is_none() && step.outcome != StepOutcome::Failed)
+        .count();
+    let healed = if healed > 0 { format!(", {healed} healed") } else { String::new() };
     let mut body: Vec<String> = complaint.map(|reason| format!("- {reason}")).into_iter().collect();
     if let Some(reports) = reports.filter(|_| complaint.is_none()) {
         let troubled = reports.statuses.iter().filter(|(_, status)| status.condition != Condition::InSync);
         body.extend(troubled.map(|(name, status)| format!("- {name} ({}): {}", status.kind, status.condition)));
     }
+    body.extend(steps.iter().map(step));
     Text {
-        subject: bounded(format!("report {sequence} from {by}: {said}")),
+        subject: bounded(format!("report {sequence} from {by}: {said}{healed}")),
         body,
         trailers: Vec::new(),
     }
@@ -157,6 +167,28 @@ pub(crate) fn of_quarantine(quarantine: &Quarantine) -> Text {
         body: vec![format!("- {}", quarantine.reason)],
         trailers: vec![("Event", quarantine.event.clone()), ("Msp", quarantine.msp.clone())],
     }
+}
+
+/// Tells what was done and why.
+fn step(step: &StepReport) -> String {
+    let outcome = match step.outcome {
+        StepOutcome::Done => "done",
+        StepOutcome::Begun => "begun",
+        StepOutcome::Failed => "failed",
+    };
+    let why = match step.tx {
+        Some(position) => format!("ordered in transaction {position}"),
+        None if step.fields.is_empty() => "drifted".to_owned(),
+        None => format!("drifted at {}", plain(&step.fields)),
+    };
+    format!("- {} {}: {outcome}; {why}", step.action, step.resource)
+}
+
+/// Fields are a member's words: what is not plain ASCII is left open, so that nothing breaks out of its line.
+fn plain(fields: &[String]) -> String {
+    let shown = |letter: char| if letter.is_ascii_graphic() { letter } else { '?' };
+    let fields: Vec<String> = fields.iter().map(|field| field.chars().map(shown).collect()).collect();
+    bounded(fields.join(" "))
 }
 
 fn line(resource: &Resource) -> String {

@@ -15,7 +15,7 @@ use state::inventory::{self, Entry, Inventory};
 use state::observation::Observation;
 use state::paths::{self, FileChange};
 use state::plan::Plan;
-use state::report::Envelope;
+use state::report::{Envelope, StepReport};
 use state::time::Timestamp;
 use thiserror::Error;
 
@@ -26,6 +26,7 @@ const OBSERVATIONS: &str = "observations";
 const SCRIPTS: &str = "scripts";
 const OUTBOX: &str = "outbox";
 const PLAN: &str = "plan.json";
+const UNREPORTED: &str = "unreported.json";
 /// How many names a commit's title spells out.
 const NAMED: usize = 3;
 
@@ -97,6 +98,10 @@ pub struct Actual {
     observations: Option<BTreeMap<ResourceName, Observation>>,
     outbox: Option<Outgoing>,
     plan: Option<Digest>,
+    /// What was carried out and is in no report yet.
+    unreported: Vec<StepReport>,
+    /// The number of the report that the ledger refused for good as it is. Only in memory: after a restart it is tried again.
+    refused: Option<u64>,
     staged: BTreeMap<String, Option<Vec<u8>>>,
 }
 
@@ -128,6 +133,8 @@ impl Actual {
             observations: None,
             outbox: None,
             plan: None,
+            unreported: Vec::new(),
+            refused: None,
             staged: BTreeMap::new(),
         };
         let Some(head) = head else {
@@ -163,6 +170,9 @@ impl Actual {
             }
             let executed: Executed = serde_json::from_slice(&bytes).map_err(|source| actual.not_ours(PLAN, source))?;
             actual.plan = Some(executed.digest);
+        }
+        if let Some(bytes) = store.read(head, UNREPORTED).map_err(stored)? {
+            actual.unreported = serde_json::from_slice(&bytes).map_err(|source| actual.not_ours(UNREPORTED, source))?;
         }
         Ok(actual)
     }
@@ -255,6 +265,10 @@ impl Actual {
                 self.staged.insert(paths::named(OBSERVATIONS, name), Some(bytes));
             }
         }
+        if before == *observed {
+            self.observations = Some(before);
+            return Ok(());
+        }
         for name in before.keys().filter(|name| !observed.contains_key(*name)) {
             self.staged.insert(paths::named(OBSERVATIONS, name), None);
         }
@@ -288,12 +302,62 @@ impl Actual {
         Ok(())
     }
 
+    /// Remembers that the ledger refused a report for good as it is: another one may take its number.
+    pub fn refuse(&mut self, sequence: u64) {
+        self.refused = Some(sequence);
+    }
+
+    /// Whether the ledger refused the report of this number for good as it is.
+    pub fn is_refused(&self, sequence: u64) -> bool {
+        self.refused == Some(sequence)
+    }
+
+    /// What was carried out and is in no report yet.
+    pub fn unreported(&self) -> &[StepReport] {
+        &self.unreported
+    }
+
+    /// Remembers what was carried out until a report tells of it.
+    pub fn carried_out(&mut self, steps: Vec<StepReport>) -> Result<(), CanonicalError> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        self.unreported.extend(steps);
+        self.stage_unreported()
+    }
+
+    fn stage_unreported(&mut self) -> Result<(), CanonicalError> {
+        let bytes = if self.unreported.is_empty() {
+            None
+        } else {
+            Some(canonical::document(&self.unreported)?)
+        };
+        self.staged.insert(UNREPORTED.to_owned(), bytes);
+        Ok(())
+    }
+
     /// Puts a report on its way. It stays there until it was seen on the ledger.
     pub fn send(&mut self, outgoing: Outgoing) -> Result<(), CanonicalError> {
         self.clear_outbox();
         let bytes = canonical::document(&outgoing.envelope)?;
         self.staged.insert(outbox_path(outgoing.sequence), Some(bytes));
         self.outbox = Some(outgoing);
+        self.refused = None;
+        Ok(())
+    }
+
+    /// Takes the report off its way, because the ledger has it: what it tells of is told.
+    pub fn recorded(&mut self) -> Result<(), CanonicalError> {
+        let told = self
+            .outbox
+            .as_ref()
+            .and_then(|sent| sent.envelope.report().ok())
+            .map_or(0, |(report, _)| report.steps.len());
+        self.clear_outbox();
+        if told > 0 {
+            self.unreported.drain(..told.min(self.unreported.len()));
+            self.stage_unreported()?;
+        }
         Ok(())
     }
 

@@ -7,12 +7,17 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use state::canonical::Digest;
 use state::ids::Channel;
 use state::time::Timestamp;
 use thiserror::Error;
+
+/// How often, and how far apart, taking the right to apply is tried: a command that only asks who holds it is gone at once.
+const TRIES: u32 = 25;
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// What a running service says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,7 +159,15 @@ impl Control {
         let path = self.folder.join("service.lock");
         let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = open().map_err(io_error("open", &path))?;
-        match file.try_lock() {
+        let mut locked = file.try_lock();
+        for _ in 1..TRIES {
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(BETWEEN_TRIES);
+            locked = file.try_lock();
+        }
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
@@ -173,9 +186,9 @@ impl Control {
         Ok(Held { _file: file })
     }
 
-    /// Whether somebody holds the right to apply now.
+    /// Whether somebody holds the right to apply now. It writes nothing, and those who ask don't see each other.
     pub fn is_held(&self) -> bool {
-        matches!(self.hold(), Err(ControlError::Held { .. }))
+        File::open(self.folder.join("service.lock")).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// Writes what the service says of itself, by rename.
@@ -217,6 +230,24 @@ mod tests {
         assert!(control.is_held());
         drop(held);
         assert!(!control.is_held());
+    }
+
+    #[test]
+    fn asking_who_applies_writes_nothing_and_keeps_nobody_from_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = Control::new(folder.path());
+        assert!(!control.is_held());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        drop(control.hold().unwrap());
+        let asking = File::open(folder.path().join("service.lock")).unwrap();
+        asking.try_lock_shared().unwrap();
+        assert!(!control.is_held());
+        let ended = std::thread::spawn(move || {
+            std::thread::sleep(BETWEEN_TRIES * 3);
+            drop(asking);
+        });
+        control.hold().unwrap();
+        ended.join().unwrap();
     }
 
     #[test]

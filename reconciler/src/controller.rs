@@ -204,9 +204,9 @@ impl Controller {
         let mut memory = self.memory.lock().await;
         let (loaded, mut actual) = self.load(&mut memory, pass.heads).await?;
         let outcome = self.pass(pass, shutdown, &loaded, &mut actual).await;
-        // After an error what is in memory may not be what is on disk: it is loaded anew.
-        if outcome.is_ok() && pass.mode != Mode::ObserveOnly {
-            memory.actual = Some(actual);
+        // After an error what is in memory may not be what is on disk: it is loaded anew, and so is what was only looked at.
+        if outcome.is_ok() {
+            memory.actual = Some(actual).filter(|actual| !actual.is_dirty());
         }
         outcome
     }
@@ -214,21 +214,24 @@ impl Controller {
     async fn load(&self, memory: &mut Memory, heads: Option<Heads>) -> Result<(Loaded, Actual), PassError> {
         let (store, channel) = (self.settings.store.clone(), self.settings.channel.clone());
         let (before, kept) = (memory.loaded.take(), memory.actual.take());
-        let work = move || -> Result<(Loaded, Actual), PassError> {
-            let loaded = Loaded::load(&store, &channel, heads, before.as_ref())?;
-            let head = store
-                .head(&state::paths::actual_ref(&channel))
-                .map_err(|source| ActualError::Store {
-                    channel: channel.clone(),
-                    source,
-                })?;
-            let actual = match kept.filter(|kept| kept.head() == head && !kept.is_dirty()) {
-                Some(kept) => kept,
-                None => Actual::load(&store, &channel)?,
-            };
-            Ok((loaded, actual))
+        // The two have nothing to do with each other, and each is half of the time: they are read side by side.
+        let ledger = {
+            let (store, channel) = (store.clone(), channel.clone());
+            tokio::task::spawn_blocking(move || Loaded::load(&store, &channel, heads, before.as_ref()))
         };
-        let (loaded, actual) = tokio::task::spawn_blocking(work).await.map_err(|_| PassError::Interrupted)??;
+        let own = tokio::task::spawn_blocking(move || -> Result<Actual, ActualError> {
+            let head = store.head(&state::paths::actual_ref(&channel)).map_err(|source| ActualError::Store {
+                channel: channel.clone(),
+                source,
+            })?;
+            match kept.filter(|kept| kept.head() == head && !kept.is_dirty()) {
+                Some(kept) => Ok(kept),
+                None => Actual::load(&store, &channel),
+            }
+        });
+        let (ledger, own) = tokio::join!(ledger, own);
+        let loaded = ledger.map_err(|_| PassError::Interrupted)??;
+        let actual = own.map_err(|_| PassError::Interrupted)??;
         memory.loaded = Some(loaded.clone());
         Ok((loaded, actual))
     }
@@ -258,6 +261,7 @@ impl Controller {
         let mut executed = BTreeMap::new();
         if executes && denials.is_empty() && !plan.is_empty() {
             executed = self.execute(&plan, loaded, &observed, actual, shutdown).await?;
+            actual.carried_out(reporting::carried_out(&plan, &executed))?;
         }
         let touched = |name: &ResourceName| {
             executed
@@ -392,11 +396,19 @@ impl Controller {
 
     /// Commits what the pass did and saw together with the report that is due, then sends the report.
     async fn report(&self, loaded: &Loaded, actual: &mut Actual, shutdown: &Shutdown, outcome: &mut PassOutcome) -> Result<(), PassError> {
-        self.clear_seen(loaded, actual);
-        if actual.outbox().is_none()
+        self.clear_seen(loaded, actual)?;
+        let refused = actual.outbox().is_some_and(|outgoing| actual.is_refused(outgoing.sequence));
+        if (actual.outbox().is_none() || refused)
             && let Some(outgoing) = self.next_report(loaded, actual, outcome)?
         {
-            actual.send(outgoing)?;
+            let before = actual.outbox().and_then(|before| before.envelope.report().ok());
+            let news = match (before, outgoing.envelope.report()) {
+                (Some((before, _)), Ok((report, _))) => before.changes != report.changes || before.desired != report.desired,
+                _ => true,
+            };
+            if news {
+                actual.send(outgoing)?;
+            }
         }
         let title = title(outcome, actual);
         actual.commit(&self.author(), message(&title, &outcome.plan)).await?;
@@ -406,23 +418,28 @@ impl Controller {
         let sending = reports::submit_report(self.settings.ledger.as_ref(), &self.settings.channel, &outgoing.envelope);
         match tokio::time::timeout(SUBMISSION, sending).await {
             Ok(Ok(_)) => outcome.reported = Some(outgoing.sequence),
-            Ok(Err(error)) => outcome.unsent = Some(chain(&error)),
+            Ok(Err(error)) => {
+                outcome.unsent = Some(chain(&error));
+                if !error.transient() {
+                    let sequence = outgoing.sequence;
+                    actual.refuse(sequence);
+                }
+            }
             Err(_) => outcome.unsent = Some(format!("the ledger did not answer within {} s", SUBMISSION.as_secs())),
         }
         Ok(())
     }
 
     /// Drops the report in the outbox once the ledger has it, or when the chain went on without it.
-    fn clear_seen(&self, loaded: &Loaded, actual: &mut Actual) {
-        let head = loaded
-            .reported
-            .members()
-            .get(&self.settings.member)
-            .map(|reports| reports.head.sequence);
-        let next = head.map_or(1, |sequence| sequence + 1);
-        if actual.outbox().is_some_and(|outgoing| outgoing.sequence != next) {
-            actual.clear_outbox();
+    fn clear_seen(&self, loaded: &Loaded, actual: &mut Actual) -> Result<(), PassError> {
+        let head = loaded.reported.members().get(&self.settings.member).map(|reports| &reports.head);
+        let next = head.map_or(1, |head| head.sequence + 1);
+        match actual.outbox() {
+            Some(outgoing) if head.is_some_and(|head| head.digest == outgoing.digest) => actual.recorded()?,
+            Some(outgoing) if outgoing.sequence != next => actual.clear_outbox(),
+            _ => {}
         }
+        Ok(())
     }
 
     fn next_report(&self, loaded: &Loaded, actual: &Actual, outcome: &PassOutcome) -> Result<Option<Outgoing>, PassError> {
@@ -440,6 +457,7 @@ impl Controller {
             position: loaded.position,
             commit: &loaded.heads.desired.to_string(),
             plan: actual.plan().unwrap_or(outcome.plan.digest),
+            steps: actual.unreported(),
             now: (self.settings.clock)(),
             heartbeat_seconds: record.agreement.heartbeat_seconds,
         };

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use futures::stream;
 use futures::{FutureExt, StreamExt};
 use providers::registry::Registry;
-use providers::{Applied, Deleted, Provider, ProviderError, Scope};
+use providers::{Applied, Deleted, Provider, Scope};
 use state::canonical::CanonicalError;
 use state::desired::DesiredState;
 use state::ids::ResourceName;
@@ -127,38 +127,29 @@ enum Answer {
 impl Execution<'_> {
     /// Walks the plan. Results stay staged in `actual` until its next commit.
     pub async fn run(&self, actual: &mut Actual) -> Result<BTreeMap<ResourceName, StepResult>, ExecuteError> {
-        let mut results: BTreeMap<ResourceName, StepResult> = BTreeMap::new();
         let mut fresh: BTreeMap<ResourceName, Outputs> = BTreeMap::new();
         // Deleted in this pass, to be made anew in the next wave.
-        let mut cleared: BTreeSet<ResourceName> = BTreeSet::new();
-        let mut left: Vec<&ResourceName> = sequence(self.plan)?;
+        let mut cleared: BTreeSet<&ResourceName> = BTreeSet::new();
+        let mut walk = Walk::new(self.plan)?;
         actual.execute(self.plan)?;
-        while !left.is_empty() {
-            let mut ready = Vec::new();
-            let mut later = Vec::new();
-            // `left` is in order, so one sweep settles whatever is skipped because of something earlier.
-            for name in left {
-                let Some(step) = self.plan.steps.get(name) else { continue };
-                match self.gate(step, &results) {
-                    Gate::Open => ready.push((name, step)),
-                    Gate::Later => later.push(name),
-                    Gate::Never(why) => drop(results.insert(name.clone(), StepResult::Skipped { why })),
-                }
+        loop {
+            if self.shutdown.requested() {
+                walk.stop();
             }
-            left = later;
-            if ready.is_empty() {
-                break;
+            let wave = walk.wave();
+            if wave.is_empty() {
+                return Ok(walk.results);
             }
             let mut calls = Vec::new();
-            for (name, step) in &ready {
-                match self.prepare(step, cleared.contains(*name), actual, &fresh)? {
-                    Prepared::Call(provider, call) => calls.push((*name, *step, provider, call)),
+            for (name, step) in wave {
+                match self.prepare(step, cleared.contains(name), actual, &fresh)? {
+                    Prepared::Call(provider, call) => calls.push((name, step, provider, call)),
                     Prepared::Recorded(outputs) => {
-                        fresh.insert((*name).clone(), outputs);
-                        results.insert((*name).clone(), StepResult::Done);
+                        fresh.insert(name.clone(), outputs);
+                        walk.settle(name, StepResult::Done);
                     }
-                    Prepared::Forgotten => drop(results.insert((*name).clone(), StepResult::Done)),
-                    Prepared::Failed(why) => drop(results.insert((*name).clone(), StepResult::Failed { why })),
+                    Prepared::Forgotten => walk.settle(name, StepResult::Done),
+                    Prepared::Failed(why) => walk.settle(name, StepResult::Failed { why }),
                 }
             }
             if calls.is_empty() {
@@ -172,38 +163,18 @@ impl Execution<'_> {
                 running.push(async move { (name, step, self.call(provider, step, call).await) }.boxed());
             }
             let at_once = self.bounds.at_once.max(1);
-            let answers: Vec<(&ResourceName, &Step, Answer)> = stream::iter(running).buffer_unordered(at_once).collect().await;
-            let mut again = Vec::new();
+            let mut answers: Vec<(&ResourceName, &Step, Answer)> = stream::iter(running).buffer_unordered(at_once).collect().await;
+            answers.sort_by_key(|(name, ..)| *name);
             for (name, step, answer) in answers {
                 match self.settle(step, answer, actual, &mut fresh)? {
-                    Some(result) => drop(results.insert(name.clone(), result)),
+                    Some(result) => walk.settle(name, result),
                     None => {
-                        cleared.insert(name.clone());
-                        again.push(name);
+                        cleared.insert(name);
+                        walk.again(name);
                     }
                 }
             }
-            again.extend(left);
-            left = again;
         }
-        Ok(results)
-    }
-
-    fn gate(&self, step: &Step, results: &BTreeMap<ResourceName, StepResult>) -> Gate {
-        if self.shutdown.requested() {
-            return Gate::Never("Charter is stopping; the next pass goes on".to_owned());
-        }
-        let mut gate = Gate::Open;
-        for before in step.after.iter().filter(|before| self.plan.steps.contains_key(*before)) {
-            match results.get(before) {
-                Some(StepResult::Done) => {}
-                Some(StepResult::Pending { .. }) => return Gate::Never(format!("{before} is not ready yet")),
-                Some(StepResult::Failed { .. }) => return Gate::Never(format!("{before} failed")),
-                Some(StepResult::Skipped { .. }) => return Gate::Never(format!("{before} was not begun")),
-                None => gate = Gate::Later,
-            }
-        }
-        gate
     }
 
     /// Records what a step is about to do, and makes the call ready.
@@ -322,7 +293,7 @@ impl Execution<'_> {
         };
         match tokio::time::timeout(self.bounds.step, made).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Answer::Failed(failure(&error)),
+            Ok(Err(error)) => Answer::Failed(chain(&error)),
             Err(_) => Answer::Failed(format!(
                 "no answer within {} s; it may have been done, the next pass looks",
                 self.bounds.step.as_secs()
@@ -397,13 +368,6 @@ impl Execution<'_> {
     }
 }
 
-/// Whether a step's turn has come.
-enum Gate {
-    Open,
-    Later,
-    Never(String),
-}
-
 /// What became of a step before any call.
 enum Prepared<'a> {
     Call(&'a dyn Provider, Call),
@@ -412,13 +376,103 @@ enum Prepared<'a> {
     Failed(String),
 }
 
+/// Where an execution stands in its plan. Each step and each edge is looked at once.
+struct Walk<'a> {
+    plan: &'a Plan,
+    /// How many steps each step still comes after.
+    open: BTreeMap<&'a ResourceName, usize>,
+    later: BTreeMap<&'a ResourceName, Vec<&'a ResourceName>>,
+    ready: BTreeSet<&'a ResourceName>,
+    results: BTreeMap<ResourceName, StepResult>,
+}
+
+impl<'a> Walk<'a> {
+    /// Refuses a plan whose steps wait for each other, before anything of it is done.
+    fn new(plan: &'a Plan) -> Result<Self, PlanError> {
+        sequence(plan)?;
+        let mut open = BTreeMap::new();
+        let mut later: BTreeMap<&ResourceName, Vec<&ResourceName>> = BTreeMap::new();
+        for (name, step) in &plan.steps {
+            let before = step.after.iter().filter(|before| plan.steps.contains_key(*before));
+            let mut count = 0;
+            for before in before {
+                later.entry(before).or_default().push(name);
+                count += 1;
+            }
+            open.insert(name, count);
+        }
+        let ready = open.iter().filter(|(_, count)| **count == 0).map(|(name, _)| *name).collect();
+        Ok(Self {
+            plan,
+            open,
+            later,
+            ready,
+            results: BTreeMap::new(),
+        })
+    }
+
+    /// Takes the steps whose turn has come.
+    fn wave(&mut self) -> Vec<(&'a ResourceName, &'a Step)> {
+        let ready = std::mem::take(&mut self.ready);
+        ready
+            .into_iter()
+            .filter_map(|name| Some((name, self.plan.steps.get(name)?)))
+            .collect()
+    }
+
+    /// Puts a step that goes on into the next wave.
+    fn again(&mut self, name: &'a ResourceName) {
+        self.ready.insert(name);
+    }
+
+    /// Takes a step's result: what comes after it gets nearer to its turn, or is skipped.
+    fn settle(&mut self, name: &'a ResourceName, result: StepResult) {
+        let mut settled = vec![(name, result)];
+        while let Some((name, result)) = settled.pop() {
+            let hindrance = match &result {
+                StepResult::Done => None,
+                StepResult::Pending { .. } => Some(format!("{name} is not ready yet")),
+                StepResult::Failed { .. } => Some(format!("{name} failed")),
+                StepResult::Skipped { .. } => Some(format!("{name} was not begun")),
+            };
+            if self.results.insert(name.clone(), result).is_some() {
+                continue;
+            }
+            // A step is settled once, so what waits for it is told once.
+            for next in self.later.remove(name).unwrap_or_default() {
+                match &hindrance {
+                    Some(why) if !self.results.contains_key(next) => {
+                        settled.push((next, StepResult::Skipped { why: why.clone() }));
+                    }
+                    Some(_) => {}
+                    None => self.nearer(next),
+                }
+            }
+        }
+    }
+
+    fn nearer(&mut self, name: &'a ResourceName) {
+        if let Some(count) = self.open.get_mut(name) {
+            *count = count.saturating_sub(1);
+            if *count == 0 && !self.results.contains_key(name) {
+                self.ready.insert(name);
+            }
+        }
+    }
+
+    /// Skips whatever was not begun.
+    fn stop(&mut self) {
+        self.ready.clear();
+        for name in self.plan.steps.keys() {
+            let why = "Charter is stopping; the next pass goes on".to_owned();
+            self.results.entry(name.clone()).or_insert(StepResult::Skipped { why });
+        }
+    }
+}
+
 /// A commit's message: a title, and trailers that lead back to plan and order.
 pub(crate) fn message(title: &str, plan: &Plan) -> String {
     format!("{title}\n\nPlan: {}\nDesired: {}\n", plan.digest, plan.base.desired)
-}
-
-fn failure(error: &ProviderError) -> String {
-    chain(error)
 }
 
 /// An error with its causes on one line, bounded.

@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 use state::canonical::{self, CanonicalError, Digest};
 use state::event::Position;
 use state::ids::{Channel, MemberId, ResourceName};
-use state::report::{Report, ResourceStatus, whole};
+use state::plan::Plan;
+use state::report::{MAX_STEPS, Report, ResourceStatus, StepOutcome, StepReport, whole};
 use state::reported::{MemberReports, ReportedState};
 use state::time::Timestamp;
 
+use crate::executor::StepResult;
+
 /// The bytes of changes that one report carries; the rest goes into the next. A statement has a limit of 1 MiB.
 const CHANGES: usize = 512 * 1024;
+/// The most fields that a report names of one step.
+const FIELDS: usize = 16;
 
 /// What a report is made from.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +30,8 @@ pub struct Basis<'a> {
     pub commit: &'a str,
     /// The plan that was carried out last.
     pub plan: Digest,
+    /// What was carried out and is in no report yet.
+    pub steps: &'a [StepReport],
     /// The member's clock.
     pub now: Timestamp,
     /// The agreement's seconds between reports.
@@ -45,7 +52,7 @@ pub fn due(
     let changed = statuses
         .iter()
         .any(|(name, status)| !known.get(name).is_some_and(|known| tells(known, status)));
-    if !changed && !heartbeat_due(before, basis) {
+    if !changed && basis.steps.is_empty() && !heartbeat_due(before, basis) {
         return Ok(None);
     }
     let mut changes: BTreeMap<ResourceName, Option<ResourceStatus>> = BTreeMap::new();
@@ -76,6 +83,7 @@ pub fn due(
         commit: basis.commit.to_owned(),
         plan: basis.plan,
         observed_at: basis.now,
+        steps: basis.steps.iter().take(MAX_STEPS).cloned().collect(),
         changes,
         whole: whole(&after)?,
     }))
@@ -95,4 +103,26 @@ fn heartbeat_due(before: Option<&MemberReports>, basis: Basis<'_>) -> bool {
         None => true,
         Some(reports) => basis.now.seconds() >= reports.head.observed_at.seconds() + i64::from(basis.heartbeat_seconds),
     }
+}
+
+/// What a report tells of the steps of a pass: those that were begun.
+pub fn carried_out(plan: &Plan, executed: &BTreeMap<ResourceName, StepResult>) -> Vec<StepReport> {
+    let told = executed.iter().filter_map(|(name, result)| {
+        let step = plan.steps.get(name)?;
+        let outcome = match result {
+            StepResult::Done => StepOutcome::Done,
+            StepResult::Pending { .. } => StepOutcome::Begun,
+            StepResult::Failed { .. } => StepOutcome::Failed,
+            StepResult::Skipped { .. } => return None,
+        };
+        Some(StepReport {
+            resource: name.clone(),
+            action: step.action,
+            outcome,
+            tx: step.tx,
+            fields: step.changes.iter().take(FIELDS).map(|change| change.path.clone()).collect(),
+            plan: plan.digest,
+        })
+    });
+    told.collect()
 }

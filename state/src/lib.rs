@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, draws randomness, or depends on the order of a hash table. No money and no state holds floating
 //! point.
 
+pub mod action;
 pub mod agreement;
 pub mod canonical;
 pub mod cursor;

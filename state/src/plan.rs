@@ -1,47 +1,16 @@
 //! What a pass will do, decided before anything is done: a graph of steps with their reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::action::Action;
 use crate::canonical::{self, CanonicalError, Digest};
 use crate::event::Position;
 use crate::ids::{Channel, Kind, MemberId, ResourceName};
 use crate::report::ResourceStatus;
 use crate::resource::Resource;
-
-/// What a step does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Action {
-    /// Makes what is absent.
-    Create,
-    /// Changes what is there, in place.
-    Update,
-    /// Deletes it, and makes it anew.
-    Replace,
-    /// Deletes it.
-    Delete,
-    /// Takes over what is there and not owned yet.
-    Adopt,
-    /// Takes it out of the inventory: its absence was seen, or it is kept by agreement.
-    Forget,
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Action::Create => "create",
-            Action::Update => "update",
-            Action::Replace => "replace",
-            Action::Delete => "delete",
-            Action::Adopt => "adopt",
-            Action::Forget => "forget",
-        })
-    }
-}
 
 /// One field that a step changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::action::Action;
 use crate::canonical::{self, CanonicalError, Digest};
 use crate::event::Position;
 use crate::ids::{Channel, Kind, MemberId, ResourceName};
@@ -89,6 +90,41 @@ pub struct ResourceStatus {
     pub why: Option<String>,
 }
 
+/// The most steps that one report tells of; the rest goes into the next.
+pub const MAX_STEPS: usize = 1_000;
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepOutcome {
+    /// It was done.
+    Done,
+    /// It was begun, and a later look tells how it ended.
+    Begun,
+    /// It failed, and is tried again.
+    Failed,
+}
+
+/// One step that a member carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepReport {
+    /// The resource.
+    pub resource: ResourceName,
+    /// What was done.
+    pub action: Action,
+    /// What it came to.
+    pub outcome: StepOutcome,
+    /// The transaction that asked for it; none: the real thing had drifted, and was brought back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tx: Option<Position>,
+    /// The fields that it changed, as JSON pointers, without values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+    /// The plan that it was a step of.
+    pub plan: Digest,
+}
+
 /// The predicate of a report: what changed since the member's last one, and a digest of the whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,6 +145,9 @@ pub struct Report {
     pub plan: Digest,
     /// When the member looked, by its own clock.
     pub observed_at: Timestamp,
+    /// What the member carried out since its report before, in the order of its passes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepReport>,
     /// Resources whose status is new or changed; `null`: no longer the member's to report.
     pub changes: BTreeMap<ResourceName, Option<ResourceStatus>>,
     /// The digest of all of the member's statuses after these changes.

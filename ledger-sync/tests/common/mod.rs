@@ -103,6 +103,7 @@ pub fn report(by: &str, resource: &str, condition: Condition, last: Option<&(Rep
         commit: "0".repeat(40),
         plan: digest(&"plan").unwrap(),
         observed_at: Timestamp::clamped(START),
+        steps: Vec::new(),
         whole: whole(&changes.clone().into()).unwrap(),
         changes: changes.map(|(name, status)| (name, Some(status))).into(),
     }

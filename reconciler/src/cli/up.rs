@@ -31,6 +31,8 @@ pub(crate) enum Until {
 
 /// How long nothing may change before `up --once` gives up.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How often the members of an example look at their machines: often, so that drift made by hand is healed before it is forgotten.
+const INTERVAL_SECONDS: u32 = 5;
 /// How often the stores are looked at.
 const LOOK: Duration = Duration::from_millis(150);
 
@@ -172,7 +174,9 @@ impl Up<'_> {
                 Machine::new(config.clone())
                     .and_then(|machine| machine.init_root())
                     .doing("the member's machine can't be prepared")?;
-                Config::new(&folder, member.name.clone(), ledger, Some(config))
+                let mut new = Config::new(&folder, member.name.clone(), ledger, Some(config));
+                new.service.interval_seconds = INTERVAL_SECONDS;
+                new
             }
             Err(error) => return Err(CliError::new("the member's configuration can't be used").because(error)),
         };

@@ -230,6 +230,7 @@ impl Channel {
             commit: "0123456789abcdef0123456789abcdef01234567".into(),
             plan: Digest::of(b"plan"),
             observed_at: Timestamp::clamped(NOW),
+            steps: Vec::new(),
             changes: BTreeMap::new(),
             whole: state::report::whole(&BTreeMap::new()).unwrap(),
         }
