@@ -18,6 +18,7 @@ use crate::branches::BranchError;
 use crate::ledger::{BlockStream, Ledger, StreamError};
 use crate::limits;
 use crate::session::{Session, blocking};
+use crate::soft;
 use crate::verify::VerifyError;
 
 /// Following a channel ended.
@@ -157,6 +158,7 @@ impl Follower {
     /// again for ever. A batch that is being written is finished first.
     pub async fn run(self, progress: watch::Sender<Progress>, shutdown: impl Future<Output = ()> + Send) -> Result<(), FollowError> {
         pin_mut!(shutdown);
+        self.stand(&progress).await?;
         let mut pause = self.options.first_pause;
         let mut session = None;
         loop {
@@ -195,6 +197,23 @@ impl Follower {
             }
             pause = (pause * 2).min(self.options.longest_pause);
         }
+    }
+}
+
+impl Follower {
+    /// Shows where both references stood last, so that they count before the ledger has answered, and when it never does.
+    async fn stand(&self, progress: &watch::Sender<Progress>) -> Result<(), FollowError> {
+        let (store, channel) = (self.store.clone(), self.channel.clone());
+        // Without it they may stand at different blocks, and only the ledger can tell.
+        if let Some(soft) = blocking(move || soft::read(&store, &channel)).await? {
+            progress.send_modify(|progress| {
+                progress.block = Some(soft.block);
+                progress.block_hash = Some(soft.block_hash);
+                progress.desired = soft.desired;
+                progress.reported = soft.reported;
+            });
+        }
+        Ok(())
     }
 }
 

@@ -129,8 +129,12 @@ impl Fault {
         let mut message = status.message().to_owned();
         let mut source = std::error::Error::source(status);
         while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
+            // Layers of the transport say the same thing after each other.
+            let said = cause.to_string();
+            if !message.contains(&said) {
+                message.push_str(": ");
+                message.push_str(&said);
+            }
             source = cause.source();
         }
         let details = protos::google::rpc::Status::decode(status.details()).unwrap_or_default().details;

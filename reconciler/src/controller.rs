@@ -220,10 +220,12 @@ impl Controller {
             tokio::task::spawn_blocking(move || Loaded::load(&store, &channel, heads, before.as_ref()))
         };
         let own = tokio::task::spawn_blocking(move || -> Result<Actual, ActualError> {
-            let head = store.head(&state::paths::actual_ref(&channel)).map_err(|source| ActualError::Store {
-                channel: channel.clone(),
-                source,
-            })?;
+            let head = store
+                .head(&state::paths::actual_ref(&channel))
+                .map_err(|source| ActualError::Store {
+                    channel: channel.clone(),
+                    source,
+                })?;
             match kept.filter(|kept| kept.head() == head && !kept.is_dirty()) {
                 Some(kept) => Ok(kept),
                 None => Actual::load(&store, &channel),
@@ -524,7 +526,7 @@ impl Controller {
                         block: loaded.position.block + index,
                         tx: 0,
                     },
-                    tx_id: TxId::new("0".repeat(64)).expect("64 zeros are hexadecimal digits"),
+                    tx_id: TxId::new(planner::NOT_SUBMITTED).expect("64 zeros are hexadecimal digits"),
                     at: (self.settings.clock)(),
                     by: member.clone(),
                 },

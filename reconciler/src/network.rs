@@ -81,6 +81,9 @@ pub enum NetworkError {
     },
 }
 
+/// Gives the text of one of an example's files, and the path that messages name.
+type Reader<'a> = dyn Fn(&Path) -> Result<(PathBuf, String), DocumentError> + 'a;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -133,12 +136,7 @@ impl Network {
         })
     }
 
-    /// The files of the example that is part of the binary, by path.
-    pub fn built_in_files() -> &'static [(&'static str, &'static str)] {
-        BUILT_IN
-    }
-
-    fn build(at: &Path, read: &dyn Fn(&Path) -> Result<(PathBuf, String), DocumentError>) -> Result<Self, NetworkError> {
+    fn build(at: &Path, read: &Reader<'_>) -> Result<Self, NetworkError> {
         let invalid = |message: String| NetworkError::Invalid {
             path: at.to_owned(),
             message,

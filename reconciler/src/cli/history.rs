@@ -51,7 +51,9 @@ impl Entry {
 pub(crate) fn run(global: &Global, resource: Option<&ResourceName>) -> Result<Exit, CliError> {
     let mut all: BTreeMap<Channel, Vec<Entry>> = BTreeMap::new();
     for (channel, configs) in targets::by_channel(global)? {
-        let Some(first) = configs.first() else { continue };
+        let Some(first) = targets::newest(&configs, &channel) else {
+            continue;
+        };
         let entries = match resource {
             None => {
                 let store = targets::store(first)?;
@@ -107,7 +109,9 @@ fn log(store: &Store, said_on: &'static str, commit: CommitId, path: Option<&str
 
 /// Everything that the refs of a channel say of one resource, newest first: what was done is in its owner's store only.
 fn of_resource(configs: &[Config], channel: &Channel, name: &ResourceName) -> Result<Vec<Entry>, CliError> {
-    let Some(first) = configs.first() else { return Ok(Vec::new()) };
+    let Some(first) = targets::newest(configs, channel) else {
+        return Ok(Vec::new());
+    };
     let store = targets::store(first)?;
     let Some(desired_commit) = head(&store, &paths::desired_ref(channel))? else {
         return Ok(Vec::new());
@@ -271,8 +275,11 @@ fn compare(resource: &str, old: Option<Value>, new: Option<Value>, found: &mut V
     }
 }
 
+/// Takes a field's path and what it was and is.
+type Note<'a> = dyn FnMut(String, Option<&Value>, Option<&Value>) + 'a;
+
 /// Names each field that differs, as a JSON pointer; lists are compared whole.
-fn fields(path: String, old: Option<&Value>, new: Option<&Value>, note: &mut dyn FnMut(String, Option<&Value>, Option<&Value>)) {
+fn fields(path: String, old: Option<&Value>, new: Option<&Value>, note: &mut Note<'_>) {
     match (old, new) {
         (Some(Value::Object(before)), Some(Value::Object(after))) => {
             let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();

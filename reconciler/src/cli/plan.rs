@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ledger_sync::{Ledger, Options, catch_up};
+use ledger_sync::{Ledger, Options, catch_up, soft};
 use serde::Serialize;
 use state::canonical;
 use state::event::EventBody;
+use state::git::Store;
 use state::ids::{Channel, MemberId};
 use state::observation::Observation;
 use state::plan::{Plan, Severity};
@@ -19,6 +21,7 @@ use crate::control::Control;
 use crate::controller::{Controller, Pass, PassError, PassOutcome};
 use crate::document::Document;
 use crate::executor::StepResult;
+use crate::loaded::Heads;
 use crate::planner::Mode;
 use crate::planner::render::{Style, render};
 use crate::service::Workplace;
@@ -26,6 +29,9 @@ use crate::shutdown::Shutdown;
 
 /// The largest plan that is read from a file, in bytes.
 const MAX_PLAN_BYTES: u64 = 256 * 1024 * 1024;
+/// How often, and how far apart, a store is looked at that a service is writing to.
+const LEVEL_LOOKS: u32 = 20;
+const LEVEL_PAUSE: Duration = Duration::from_millis(50);
 
 /// Shows what would be done. Nothing is written, but the file that `--out` names.
 pub(crate) async fn run(global: &Global, file: Option<&Path>, out: Option<&Path>) -> Result<Exit, CliError> {
@@ -44,24 +50,21 @@ pub(crate) async fn run(global: &Global, file: Option<&Path>, out: Option<&Path>
             false => targets::channels(global, &config),
         };
         for channel in channels {
-            let controller = looking(&config, &channel)?;
             let (plan, denied) = match &document {
                 Some(document) => (
-                    preview(&controller, document)
+                    preview(&looking(&config, &channel)?, document)
                         .await
                         .map_err(|error| failed(&config, &channel, error))?,
                     false,
                 ),
-                None => match observe(&controller).await {
-                    Ok(outcome) => {
-                        for denial in &outcome.denials {
-                            output::note(&format!("denied: {}", denial.message));
-                        }
-                        let denied = !outcome.denials.is_empty();
-                        (outcome.plan, denied)
+                None => {
+                    let outcome = observe(&config, &channel).await?;
+                    for denial in &outcome.denials {
+                        output::note(&format!("denied: {}", denial.message));
                     }
-                    Err(error) => return Err(failed(&config, &channel, error)),
-                },
+                    let denied = !outcome.denials.is_empty();
+                    (outcome.plan, denied)
+                }
             };
             exit = exit.worse(verdict(&plan, denied));
             plans.push((config.member.clone(), channel, plan));
@@ -86,6 +89,10 @@ fn show(global: &Global, plans: &[(MemberId, Channel, Plan)]) -> Result<(), CliE
             output::line(&format!("{}# {member} on {channel}", if index > 0 { "\n" } else { "" }));
         }
         output::text(&render(plan, style));
+        output::note(&format!(
+            "{member} on {channel}, as ordered up to block {}",
+            plan.base.position.block
+        ));
     }
     Ok(())
 }
@@ -117,16 +124,33 @@ fn looking(config: &Config, channel: &Channel) -> Result<Controller, CliError> {
     Ok(place.controller(channel, access::connect(config, None)?))
 }
 
-async fn observe(controller: &Controller) -> Result<PassOutcome, PassError> {
-    controller
-        .reconcile_once(
-            Pass {
-                mode: Mode::ObserveOnly,
-                ..Pass::default()
-            },
-            &Shutdown::never(),
-        )
-        .await
+/// Plans from where both references have taken in the same blocks. Nothing is written.
+async fn observe(config: &Config, channel: &Channel) -> Result<PassOutcome, CliError> {
+    let heads = Some(level(&targets::store(config)?, channel).await?);
+    let pass = Pass {
+        mode: Mode::ObserveOnly,
+        heads,
+        approved: None,
+    };
+    let looked = looking(config, channel)?.reconcile_once(pass, &Shutdown::never()).await;
+    looked.map_err(|error| failed(config, channel, error))
+}
+
+/// Finds where both references stand level. While a service is moving them, that takes a moment.
+async fn level(store: &Store, channel: &Channel) -> Result<Heads, CliError> {
+    for _ in 0..LEVEL_LOOKS {
+        if let Some(soft) = soft::read(store, channel)
+            && let Some(desired) = soft.desired
+        {
+            let reported = soft.reported;
+            return Ok(Heads { desired, reported });
+        }
+        tokio::time::sleep(LEVEL_PAUSE).await;
+    }
+    Err(CliError::new(format!(
+        "the store does not stand at one position of {channel}: it was stopped while it took in blocks"
+    ))
+    .next(format!("charter reconcile --channel {channel}, or start the service")))
 }
 
 async fn preview(controller: &Controller, document: &Document) -> Result<Plan, PassError> {
@@ -162,12 +186,7 @@ pub(crate) async fn apply(global: &Global, kept: Option<&Path>, consent: Consent
             }
             let plan = match &kept {
                 Some(plan) => plan.clone(),
-                None => {
-                    observe(&looking(&config, &channel)?)
-                        .await
-                        .map_err(|error| failed(&config, &channel, error))?
-                        .plan
-                }
+                None => observe(&config, &channel).await?.plan,
             };
             if kept.is_none() {
                 show(global, &[(config.member.clone(), channel.clone(), plan.clone())])?;
@@ -226,16 +245,26 @@ pub(crate) async fn pass(global: &Global, config: &Config) -> Result<Exit, CliEr
 /// Follows a channel to its present end, unless a certain plan is to be done, and makes one pass.
 async fn once(config: &Config, channel: &Channel, ledger: Arc<dyn Ledger>, plan: Option<&Plan>) -> Result<Exit, CliError> {
     let place = Workplace::open(config).doing(format!("{} can't apply", config.member))?;
-    if plan.is_none() {
-        catch_up(ledger.clone(), place.store.clone(), channel.clone(), Options::default())
-            .await
-            .map_err(|error| CliError::new(format!("channel {channel} can't be followed")).because(error))?;
-    }
+    let heads = match plan {
+        Some(_) => level(&place.store, channel).await?,
+        None => {
+            let progress = catch_up(ledger.clone(), place.store.clone(), channel.clone(), Options::default())
+                .await
+                .map_err(|error| CliError::new(format!("channel {channel} can't be followed")).because(error))?;
+            let desired = progress
+                .desired
+                .ok_or_else(|| CliError::new(format!("nothing was said on {channel} yet")).next("charter submit FILE"))?;
+            Heads {
+                desired,
+                reported: progress.reported,
+            }
+        }
+    };
     let controller = place.controller(channel, ledger);
     let approved = plan.map(|plan| plan.digest);
     let pass = Pass {
         mode: Mode::Normal,
-        heads: None,
+        heads: Some(heads),
         approved,
     };
     let outcome = controller.reconcile_once(pass, &Shutdown::never()).await;

@@ -109,7 +109,10 @@ fn said(member: &MemberId, head: &Head) -> Said {
 
 /// One channel: its agreement, how each member's Charter does, what is wrong, and every resource as its owner reports it.
 fn show(channel: &Channel, all: &[&One]) {
-    let Some(first) = all.first() else { return };
+    // Whoever has taken in most speaks for the channel.
+    let Some(first) = all.iter().rev().max_by_key(|one| one.block) else {
+        return;
+    };
     let agreement = match (&first.agreement, first.in_force) {
         (Some(agreement), true) => format!("{agreement}, in force"),
         (Some(agreement), false) => format!("{agreement}, not accepted by all yet"),

@@ -1,11 +1,18 @@
 //! `submit`: an agreement, an order, an amendment or a retirement, as a signed transaction.
 
 use std::path::Path;
+use std::sync::Arc;
+
+use ledger_sync::{Ledger, Options, catch_up};
+use state::ids::Channel;
 
 use super::access::Access;
-use super::error::{CliError, Exit};
+use super::error::{CliError, Doing, Exit};
 use super::{Global, output, targets};
+use crate::config::Config;
+use crate::control::Control;
 use crate::document::Document;
+use crate::service::Workplace;
 use crate::submission::{Present, Said, Voice};
 
 /// Submits a document for one member on one channel.
@@ -21,12 +28,25 @@ pub(crate) async fn run(global: &Global, file: &Path) -> Result<Exit, CliError> 
         member: &config.member,
     };
     let answer = voice.say(&document, Present::Refuse).await;
+    take_in(&config, &channel, ledger.clone()).await?;
     access.close().await?;
     let said = answer.map_err(|error| CliError::new(format!("{} was not taken by {channel}", file.display())).because(error))?;
     for one in &said {
         output::line(&line(one));
     }
     Ok(Exit::Clean)
+}
+
+/// Lets the member's own store have what was said at once, for `plan` and `status`; a running service has it already.
+async fn take_in(config: &Config, channel: &Channel, ledger: Arc<dyn Ledger>) -> Result<(), CliError> {
+    let Ok(_held) = Control::new(config.folder()).hold() else {
+        return Ok(());
+    };
+    let place = Workplace::open(config).doing(format!("the store of {} can't be used", config.member))?;
+    match catch_up(ledger, place.store.clone(), channel.clone(), Options::default()).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(CliError::new(format!("it was submitted, but {channel} can't be followed")).because(error)),
+    }
 }
 
 /// One thing that was said, in one line.

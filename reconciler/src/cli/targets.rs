@@ -5,10 +5,12 @@ use std::path::Path;
 
 use state::git::Store;
 use state::ids::Channel;
+use state::paths;
 
 use super::Global;
 use super::error::{CliError, Doing};
 use crate::config::{Config, FILE_NAME};
+use crate::view;
 
 /// The configurations that the options name: one file, or the members below the data directory, by name.
 pub(crate) fn configs(global: &Global) -> Result<Vec<Config>, CliError> {
@@ -112,6 +114,16 @@ pub(crate) fn by_channel(global: &Global) -> Result<BTreeMap<Channel, Vec<Config
         return Err(no_channel(&found));
     }
     Ok(all)
+}
+
+/// Of several members' stores, the one that has taken in most of a channel.
+pub(crate) fn newest<'a>(configs: &'a [Config], channel: &Channel) -> Option<&'a Config> {
+    let block = |config: &Config| {
+        let store = Store::open(&config.store()).ok()?;
+        let head = store.head(&paths::desired_ref(channel)).ok()??;
+        Some(view::cursor(&store, head).ok()??.position)
+    };
+    configs.iter().rev().max_by_key(|config| block(config))
 }
 
 fn no_channel(found: &[Config]) -> CliError {

@@ -348,6 +348,9 @@ fn drift_in_words(drift: &[FieldDrift], replace: Option<&str>) -> String {
     }
 }
 
+/// The transaction id that stands for a transaction that was not submitted yet. No real one is all zeros.
+pub(crate) const NOT_SUBMITTED: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
 /// What the last transaction did, in words.
 pub(super) fn asked(ordered: &Ordered) -> String {
     let verb = match (&ordered.retired, &ordered.amended) {
@@ -356,6 +359,9 @@ pub(super) fn asked(ordered: &Ordered) -> String {
         (None, None) => "ordered",
     };
     let last = ordered.last();
+    if last.tx_id.as_str() == NOT_SUBMITTED {
+        return format!("would be {verb} by {}: not submitted yet", last.by);
+    }
     format!(
         "{verb} by {} in block {}, transaction {}",
         last.by, last.position.block, last.position.tx

@@ -25,6 +25,7 @@ use state::report::ResourceStatus;
 use state::reported::ReportedState;
 use thiserror::Error;
 
+pub(crate) use judge::NOT_SUBMITTED;
 pub use references::{Known, OwnedWanted, recorded, wanted};
 pub use sequence::sequence;
 pub use settle::settled;

@@ -152,6 +152,7 @@ impl Chain {
             commit: "0".repeat(40),
             plan: Digest::of(b""),
             observed_at: Timestamp::clamped(START),
+            steps: Vec::new(),
             changes: [(of, Some(status))].into(),
             whole: whole(&all).unwrap(),
         };
