@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 /// A name was refused, with the rule that it breaks.
@@ -58,18 +60,31 @@ fn is_tx_id(value: &str) -> bool {
     value.len() == 64 && value.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
+/// Reads a name without a copy of its text in between: a state has tens of thousands of them.
+struct Named<T>(fn(&str) -> Result<T, NameError>);
+
+impl<T> Visitor<'_> for Named<T> {
+    type Value = T;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        (self.0)(text).map_err(E::custom)
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $check:ident, $pattern:expr, $rule:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        // Shared, because one name stands in many places of a state.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Checks and takes a name.
-            pub fn new(value: impl Into<String>) -> Result<Self, NameError> {
-                let value = value.into();
-                if $check(&value) { Ok(Self(value)) } else { Err(refused($what, &value, $rule)) }
+            pub fn new(value: impl AsRef<str>) -> Result<Self, NameError> {
+                let value = value.as_ref();
+                if $check(value) { Ok(Self(value.into())) } else { Err(refused($what, value, $rule)) }
             }
 
             /// The name as text.
@@ -106,7 +121,19 @@ macro_rules! name {
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                name.as_str().to_owned()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                from.deserialize_str(Named(|text| Self::new(text)))
             }
         }
 
@@ -173,10 +200,9 @@ name!(
 );
 
 /// What a resource is, and so which provider makes it: `provider/kind`, for example `machine/service`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kind {
-    text: String,
+    text: Arc<str>,
     slash: usize,
 }
 
@@ -184,14 +210,14 @@ impl Kind {
     const RULE: &'static str = "use provider/kind, each a lower-case DNS label, for example machine/service";
 
     /// Checks and takes a kind.
-    pub fn new(value: impl Into<String>) -> Result<Self, NameError> {
-        let text = value.into();
+    pub fn new(value: impl AsRef<str>) -> Result<Self, NameError> {
+        let text = value.as_ref();
         match text.split_once('/') {
-            Some((provider, kind)) if is_label(provider) && is_label(kind) => {
-                let slash = provider.len();
-                Ok(Self { text, slash })
-            }
-            _ => Err(refused("the kind", &text, Self::RULE)),
+            Some((provider, kind)) if is_label(provider) && is_label(kind) => Ok(Self {
+                slash: provider.len(),
+                text: text.into(),
+            }),
+            _ => Err(refused("the kind", text, Self::RULE)),
         }
     }
 
@@ -239,7 +265,19 @@ impl TryFrom<String> for Kind {
 
 impl From<Kind> for String {
     fn from(kind: Kind) -> String {
-        kind.text
+        kind.as_str().to_owned()
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(Named(|text| Self::new(text)))
     }
 }
 

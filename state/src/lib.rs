@@ -13,6 +13,7 @@ pub mod git;
 pub mod ids;
 pub mod inventory;
 pub mod observation;
+mod outputs;
 pub mod paths;
 pub mod plan;
 pub mod report;

@@ -80,7 +80,7 @@ pub struct ResourceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<Digest>,
     /// The outputs that it exports; only when it is ready.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "Outputs::is_empty")]
     pub exports: Outputs,
     /// The drifted paths, as JSON pointers, without values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,17 +1,15 @@
 //! What a member orders: one piece of infrastructure, named, owned and specified.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::canonical::{self, CanonicalError, Digest};
 use crate::ids::{Kind, MemberId, OutputName, Region, ResourceName};
 use crate::spec::Spec;
 
-/// The outputs of a resource: what a provider says of it once it is there.
-pub type Outputs = BTreeMap<OutputName, Value>;
+pub use crate::outputs::Outputs;
 
 /// What happens to the real thing when its resource is retired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -64,9 +67,22 @@ pub enum SpecError {
 }
 
 /// A checked specification.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Map<String, Value>", into = "Map<String, Value>")]
-pub struct Spec(Map<String, Value>);
+///
+/// It is kept as its compact JSON with sorted keys, which is equal for equal specifications: a state holds tens of thousands of
+/// them, most are only compared, and the text is a tenth of the tree.
+#[derive(Clone)]
+pub struct Spec {
+    text: Arc<str>,
+    references: Arc<[Placed]>,
+    map: OnceLock<Arc<Map<String, Value>>>,
+}
+
+/// A reference, and where in the text it stands.
+#[derive(Clone, Debug)]
+struct Placed {
+    at: Range<usize>,
+    reference: Reference,
+}
 
 /// `{"$ref": "resource.outputs.output"}`: a value that another resource gives once it is there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,55 +102,92 @@ impl fmt::Display for Reference {
 impl Spec {
     /// Checks and takes a specification.
     pub fn new(map: Map<String, Value>) -> Result<Self, SpecError> {
-        let value = Value::Object(map);
-        walk(&value, "", 0, &mut |_, _| Ok(()))?;
-        let bytes = value.to_string().len();
+        let mut writer = Writer::default();
+        writer.map(&map, 0)?;
+        let bytes = writer.text.len();
         if bytes > MAX_BYTES {
             return Err(SpecError::TooLarge { bytes });
         }
-        match value {
-            Value::Object(map) => Ok(Self(map)),
-            _ => Ok(Self(Map::new())),
-        }
+        Ok(Self {
+            text: writer.text.into(),
+            references: writer.references.into(),
+            map: OnceLock::new(),
+        })
+    }
+
+    /// The checked JSON, compact and with sorted keys.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// The checked JSON.
     pub fn as_map(&self) -> &Map<String, Value> {
-        &self.0
+        self.map.get_or_init(|| Arc::new(self.parse()))
     }
 
     /// The checked JSON as one value.
     pub fn to_value(&self) -> Value {
-        Value::Object(self.0.clone())
+        Value::Object(self.parse())
+    }
+
+    fn parse(&self) -> Map<String, Value> {
+        serde_json::from_str(&self.text).expect("the text was written from a JSON object")
+    }
+
+    /// Whether it refers to another resource's output.
+    pub fn refers(&self) -> bool {
+        !self.references.is_empty()
     }
 
     /// Every reference to another resource's output.
     pub fn references(&self) -> BTreeSet<Reference> {
-        let mut found = BTreeSet::new();
-        for_each_special(&self.0, &mut |special| {
-            if let Special::Reference(reference) = special {
-                found.insert(reference);
-            }
-        });
-        found
+        self.references.iter().map(|placed| placed.reference.clone()).collect()
+    }
+
+    /// The resources whose outputs it refers to, each as often as it does.
+    pub fn referred(&self) -> impl Iterator<Item = &ResourceName> {
+        self.references.iter().map(|placed| &placed.reference.resource)
     }
 
     /// Every secret that the specification names.
     pub fn secrets(&self) -> BTreeSet<SecretName> {
-        let mut found = BTreeSet::new();
-        for_each_special(&self.0, &mut |special| {
-            if let Special::Secret(name) = special {
-                found.insert(name);
+        fn walk(value: &Value, found: &mut BTreeSet<SecretName>) {
+            match value {
+                Value::Object(map) => {
+                    if let Ok(Some(Special::Secret(name))) = special(map, "") {
+                        found.insert(name);
+                    }
+                    map.values().for_each(|inner| walk(inner, found));
+                }
+                Value::Array(items) => items.iter().for_each(|inner| walk(inner, found)),
+                _ => {}
             }
-        });
+        }
+        let mut found = BTreeSet::new();
+        if self.text.contains("\"$secret\"") {
+            walk(&self.to_value(), &mut found);
+        }
         found
+    }
+
+    /// Whether another specification is this one with values in the place of its references; none while one is not known.
+    pub fn becomes<'v>(&self, applied: &Spec, value: &dyn Fn(&Reference) -> Option<&'v Value>) -> Option<bool> {
+        let mut text = String::with_capacity(applied.text.len());
+        let mut from = 0;
+        for Placed { at, reference } in self.references.iter() {
+            text.push_str(&self.text[from..at.start]);
+            text.push_str(&value(reference)?.to_string());
+            from = at.end;
+        }
+        text.push_str(&self.text[from..]);
+        Some(*text == *applied.text)
     }
 
     /// Puts a value in the place of each reference; `Err` holds the references that have none yet.
     pub fn resolve(&self, lookup: &dyn Fn(&Reference) -> Option<Value>) -> Result<Spec, Unresolved> {
         let mut missing = BTreeSet::new();
         let map = self
-            .0
+            .parse()
             .iter()
             .map(|(key, value)| (key.clone(), resolved(value, lookup, &mut missing)))
             .collect();
@@ -157,16 +210,39 @@ pub enum Unresolved {
     Invalid(#[source] SpecError),
 }
 
-impl TryFrom<Map<String, Value>> for Spec {
-    type Error = SpecError;
-    fn try_from(map: Map<String, Value>) -> Result<Self, SpecError> {
-        Self::new(map)
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            text: "{}".into(),
+            references: Arc::default(),
+            map: OnceLock::new(),
+        }
     }
 }
 
-impl From<Spec> for Map<String, Value> {
-    fn from(spec: Spec) -> Self {
-        spec.0
+impl PartialEq for Spec {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Spec {}
+
+impl fmt::Debug for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Serialize for Spec {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.parse().serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Spec {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Spec::new(Map::deserialize(from)?).map_err(D::Error::custom)
     }
 }
 
@@ -210,53 +286,96 @@ fn special(map: &Map<String, Value>, at: &str) -> Result<Option<Special>, SpecEr
     }
 }
 
-fn walk(value: &Value, at: &str, depth: usize, visit: &mut dyn FnMut(Special, &str) -> Result<(), SpecError>) -> Result<(), SpecError> {
-    if depth > MAX_DEPTH {
-        return Err(SpecError::TooDeep { at: at.to_owned() });
+/// Writes a specification's text, and checks it on the way.
+#[derive(Default)]
+struct Writer {
+    text: String,
+    references: Vec<Placed>,
+    /// Where it stands, as a JSON pointer.
+    at: String,
+}
+
+impl Writer {
+    fn map(&mut self, map: &Map<String, Value>, depth: usize) -> Result<(), SpecError> {
+        let start = self.text.len();
+        let found = special(map, &self.at)?;
+        self.text.push('{');
+        for (index, (key, value)) in map.iter().enumerate() {
+            if index > 0 {
+                self.text.push(',');
+            }
+            if key.len() > 256 || key.chars().any(char::is_control) {
+                return Err(SpecError::Key { at: self.at.clone() });
+            }
+            self.string(key);
+            self.text.push(':');
+            self.below(value, depth + 1, |at| {
+                at.push('/');
+                at.push_str(&pointer_token(key));
+            })?;
+        }
+        self.text.push('}');
+        if let Some(Special::Reference(reference)) = found {
+            let at = start..self.text.len();
+            self.references.push(Placed { at, reference });
+        }
+        Ok(())
     }
-    match value {
-        Value::Object(map) => {
-            if let Some(found) = special(map, at)? {
-                return visit(found, at);
-            }
-            for (key, inner) in map {
-                if key.len() > 256 || key.chars().any(char::is_control) {
-                    return Err(SpecError::Key { at: at.to_owned() });
+
+    fn value(&mut self, value: &Value, depth: usize) -> Result<(), SpecError> {
+        if depth > MAX_DEPTH {
+            return Err(SpecError::TooDeep { at: self.at.clone() });
+        }
+        match value {
+            Value::Object(map) => self.map(map, depth)?,
+            Value::Array(items) => {
+                self.text.push('[');
+                for (index, inner) in items.iter().enumerate() {
+                    if index > 0 {
+                        self.text.push(',');
+                    }
+                    self.below(inner, depth + 1, |at| at.push_str(&format!("/{index}")))?;
                 }
-                walk(inner, &format!("{at}/{}", pointer_token(key)), depth + 1, visit)?;
+                self.text.push(']');
             }
-            Ok(())
-        }
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .try_for_each(|(i, inner)| walk(inner, &format!("{at}/{i}"), depth + 1, visit)),
-        Value::Number(number) => {
-            let fits =
-                number.as_u64().is_some_and(|n| n <= MAX_INTEGER) || number.as_i64().is_some_and(|n| n.unsigned_abs() <= MAX_INTEGER);
-            if fits {
-                Ok(())
-            } else {
-                Err(SpecError::Number { at: at.to_owned() })
+            Value::Number(number) => {
+                let fits =
+                    number.as_u64().is_some_and(|n| n <= MAX_INTEGER) || number.as_i64().is_some_and(|n| n.unsigned_abs() <= MAX_INTEGER);
+                if !fits {
+                    return Err(SpecError::Number { at: self.at.clone() });
+                }
+                self.text.push_str(&number.to_string());
             }
+            Value::String(text) => self.string(text),
+            Value::Bool(true) => self.text.push_str("true"),
+            Value::Bool(false) => self.text.push_str("false"),
+            Value::Null => self.text.push_str("null"),
         }
-        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+        Ok(())
+    }
+
+    fn below(&mut self, value: &Value, depth: usize, name: impl Fn(&mut String)) -> Result<(), SpecError> {
+        let above = self.at.len();
+        name(&mut self.at);
+        self.value(value, depth)?;
+        self.at.truncate(above);
+        Ok(())
+    }
+
+    fn string(&mut self, text: &str) {
+        if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+            self.text.push('"');
+            self.text.push_str(text);
+            self.text.push('"');
+        } else {
+            self.text.push_str(&Value::from(text).to_string());
+        }
     }
 }
 
 /// Escapes a key for a JSON pointer (RFC 6901).
 pub fn pointer_token(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
-}
-
-fn for_each_special(map: &Map<String, Value>, visit: &mut dyn FnMut(Special)) {
-    for value in map.values() {
-        // The spec was checked when it was made, so the walk can't fail.
-        let _ = walk(value, "", 0, &mut |found, _| {
-            visit(found);
-            Ok(())
-        });
-    }
 }
 
 fn resolved(value: &Value, lookup: &dyn Fn(&Reference) -> Option<Value>, missing: &mut BTreeSet<Reference>) -> Value {

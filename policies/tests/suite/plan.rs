@@ -55,7 +55,7 @@ fn inventory(resources: &[Resource]) -> Inventory {
             resource: resource.clone(),
             ordered: Digest::of(b"order"),
             external: format!("/srv/{}", resource.name),
-            outputs: BTreeMap::new(),
+            outputs: Default::default(),
             failed: None,
         };
         inventory.record(entry).unwrap();

@@ -244,7 +244,7 @@ fn see(
         return Observation::Present {
             external,
             owned: true,
-            outputs: BTreeMap::new(),
+            outputs: state::resource::Outputs::new(),
             drift: vec![FieldDrift {
                 path: "/kind".to_owned(),
                 wanted: Some(asked.kind.as_str().into()),

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 use state::canonical::Digest;
+use state::desired::Ordered;
 use state::git::Store;
 use state::ids::{Channel, Kind, MemberId, ResourceName};
 use state::report::Condition;
@@ -60,14 +61,22 @@ pub(crate) fn of(store: &Store, channel: &Channel, member: &MemberId) -> Result<
     Ok(from(&view, channel, Some(member)))
 }
 
+/// Whether a retired resource is behind us: its owner has reported since, and has nothing more to say of it.
+fn over(view: &ChannelView, ordered: &Ordered) -> bool {
+    let (owner, name) = (&ordered.resource.owner, &ordered.resource.name);
+    let reported = view.reported.members().get(owner).map(|reports| reports.head.desired);
+    view.reported.status(owner, name).is_none() && reported >= Some(ordered.last().position)
+}
+
 /// Every resource of a channel, or those of one owner.
 pub(crate) fn from(view: &ChannelView, channel: &Channel, only: Option<&MemberId>) -> Vec<Standing> {
-    let all = view
-        .desired
-        .resources()
-        .values()
-        .map(|ordered| (ordered, true))
-        .chain(view.desired.retired().values().map(|ordered| (ordered, false)));
+    let all = view.desired.resources().values().map(|ordered| (ordered, true)).chain(
+        view.desired
+            .retired()
+            .values()
+            .filter(|ordered| !over(view, ordered))
+            .map(|ordered| (ordered, false)),
+    );
     all.filter(|(ordered, _)| only.is_none_or(|only| ordered.resource.owner == *only))
         .map(|(ordered, in_force)| {
             let resource = &ordered.resource;

@@ -337,16 +337,20 @@ fn show(global: &Global, standing: &[Standing]) {
     } else {
         format!(" --data-dir {}", global.data_dir.display())
     };
-    let store = global.data_dir.join("members/city/store.git");
+    // As it was called: who runs it from a checkout has no charter on the PATH.
+    let charter = std::env::args().next().unwrap_or_else(|| "charter".into());
+    let store = standing.first().map_or_else(PathBuf::new, |one| {
+        targets::members(&global.data_dir).join(one.owner.as_str()).join("store.git")
+    });
     output::note("\nnext:");
     for (command, what) in [
-        (format!("charter status{data}"), "how every member sees it"),
-        (format!("charter history{data}"), "who ordered what, when"),
+        (format!("{charter} status{data}"), "how every member sees it"),
+        (format!("{charter} history{data}"), "who ordered what, when"),
         (format!("git -C {} log --all --graph", store.display()), "the same, by git"),
-        (format!("charter drift{data}"), "kill a service or edit a file, then look"),
-        (format!("charter replay --compare{data}"), "the same commit ids from the ledger"),
-        (format!("charter down{data}"), "delete all of it"),
+        (format!("{charter} drift{data}"), "kill a service or edit a file, then look"),
+        (format!("{charter} replay --compare{data}"), "the same commit ids from the ledger"),
+        (format!("{charter} down{data}"), "delete all of it"),
     ] {
-        output::note(&format!("  {command:<58}  # {what}"));
+        output::note(&format!("  {command:<64}  # {what}"));
     }
 }

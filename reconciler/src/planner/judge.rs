@@ -10,7 +10,7 @@ use state::inventory::{Entry, EntryState};
 use state::observation::{FieldDrift, Observation};
 use state::plan::{Action, FieldChange, Finding, Severity};
 use state::report::{Condition, ResourceStatus};
-use state::resource::{OnDrift, OnRetire, Resource};
+use state::resource::{OnDrift, OnRetire, Outputs, Resource};
 
 use super::fields;
 use super::references::{Follows, Known, exported, follows, refers, unchanged};
@@ -75,7 +75,7 @@ pub(super) fn all<'a>(input: &Input<'a>, draft: &mut Draft) -> Result<Judged<'a>
             kind: resource.kind.clone(),
             condition: Condition::InSync,
             applied: entry.filter(|entry| entry.state != EntryState::Intended).map(|entry| entry.ordered),
-            exports: BTreeMap::new(),
+            exports: Outputs::new(),
             drift: Vec::new(),
             why: None,
         };

@@ -11,7 +11,7 @@ use state::inventory::{Entry, EntryState};
 use state::observation::Observation;
 use state::plan::{Action, Finding, Severity, Step};
 use state::report::{Condition, ResourceStatus};
-use state::resource::{OnDrift, OnRetire, Resource};
+use state::resource::{OnDrift, OnRetire, Outputs, Resource};
 use state::spec::Spec;
 
 use super::judge::asked;
@@ -106,7 +106,7 @@ fn leave(input: &Input<'_>, name: &ResourceName, leaving: Leaving<'_>, draft: &m
         kind: leaving.resource.kind.clone(),
         condition: Condition::Deleting,
         applied: entry.map(|entry| entry.ordered),
-        exports: BTreeMap::new(),
+        exports: Outputs::new(),
         drift: Vec::new(),
         why: None,
     };
@@ -251,7 +251,7 @@ fn orphaned(input: &Input<'_>, orphan: &Orphan, draft: &mut Draft) -> Result<(),
         kind: orphan.kind.clone(),
         condition: Condition::Deleting,
         applied: None,
-        exports: BTreeMap::new(),
+        exports: Outputs::new(),
         drift: Vec::new(),
         why: why.first().cloned(),
     };
