@@ -286,6 +286,10 @@ fn special(map: &Map<String, Value>, at: &str) -> Result<Option<Special>, SpecEr
     }
 }
 
+fn to_text<T: Serialize + ?Sized>(part: &T) -> String {
+    serde_json::to_string(part).expect("strings and maps of JSON have a text")
+}
+
 /// Writes a specification's text, and checks it on the way.
 #[derive(Default)]
 struct Writer {
@@ -297,8 +301,16 @@ struct Writer {
 
 impl Writer {
     fn map(&mut self, map: &Map<String, Value>, depth: usize) -> Result<(), SpecError> {
-        let start = self.text.len();
-        let found = special(map, &self.at)?;
+        if let Some(found) = special(map, &self.at)? {
+            let start = self.text.len();
+            self.text.push_str(&to_text(map));
+            // At the top there is no field that could take the value.
+            if let (Special::Reference(reference), 1..) = (found, depth) {
+                let at = start..self.text.len();
+                self.references.push(Placed { at, reference });
+            }
+            return Ok(());
+        }
         self.text.push('{');
         for (index, (key, value)) in map.iter().enumerate() {
             if index > 0 {
@@ -315,10 +327,6 @@ impl Writer {
             })?;
         }
         self.text.push('}');
-        if let Some(Special::Reference(reference)) = found {
-            let at = start..self.text.len();
-            self.references.push(Placed { at, reference });
-        }
         Ok(())
     }
 
@@ -368,7 +376,7 @@ impl Writer {
             self.text.push_str(text);
             self.text.push('"');
         } else {
-            self.text.push_str(&Value::from(text).to_string());
+            self.text.push_str(&to_text(text));
         }
     }
 }

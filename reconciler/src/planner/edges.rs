@@ -12,7 +12,7 @@ use state::resource::Resource;
 
 use super::fields;
 use super::judge::{Judged, Need};
-use super::references::{Known, refers};
+use super::references::Known;
 use super::{Draft, Input, PlanError};
 
 /// Turns needs into steps with their order, or into waits.
@@ -45,7 +45,7 @@ fn in_order<'a>(input: &Input<'a>, judged: &Judged<'a>) -> Result<Vec<&'a Resour
         if need.action == Action::Replace {
             let own = |dependent: &&ResourceName| {
                 let ordered = input.desired.resources().get(*dependent);
-                ordered.is_some_and(|ordered| ordered.resource.owner == *input.member() && refers(&ordered.resource))
+                ordered.is_some_and(|ordered| ordered.resource.owner == *input.member() && ordered.resource.spec.refers())
             };
             names.extend(input.desired.dependents(name).filter(own));
         }

@@ -13,7 +13,7 @@ use state::report::{Condition, ResourceStatus};
 use state::resource::{OnDrift, OnRetire, Outputs, Resource};
 
 use super::fields;
-use super::references::{Follows, Known, exported, follows, refers, unchanged};
+use super::references::{Follows, Known, exported, follows, unchanged};
 use super::{Draft, Input, Mode, PlanError, retired};
 
 /// What has to be done for one resource, before it is known what it waits for.
@@ -331,7 +331,7 @@ fn replaced<'a>(input: &Input<'_>, resource: &Resource, reason: &str) -> Option<
 
 /// Whether a value that the resource refers to is another one than when it was applied.
 fn moved(resource: &Resource, applied: &Resource, known: &Known<'_>) -> bool {
-    refers(resource) && follows(resource.spec.as_map(), applied.spec.as_map(), known) == Follows::No
+    resource.spec.refers() && follows(&resource.spec, &applied.spec, known) == Follows::No
 }
 
 fn drift_in_words(drift: &[FieldDrift], replace: Option<&str>) -> String {

@@ -167,12 +167,12 @@ fn comparable<'a>(
     entry: Option<&'a Entry>,
     known: &Known<'_>,
 ) -> Result<Option<Cow<'a, Resource>>, CanonicalError> {
-    if !refers(resource) {
+    if !resource.spec.refers() {
         return Ok(Some(Cow::Borrowed(resource)));
     }
     if let Some(entry) = entry
         && same_frame(resource, &entry.resource)
-        && follows(resource.spec.as_map(), entry.resource.spec.as_map(), known) == Follows::Surely
+        && follows(&resource.spec, &entry.resource.spec, known) == Follows::Surely
     {
         return Ok(Some(Cow::Borrowed(&entry.resource)));
     }
@@ -214,25 +214,10 @@ pub fn recorded(ordered: &Resource, spec: Spec) -> Resource {
 /// Whether the order is the one that the entry was made from.
 pub(super) fn unchanged(resource: &Resource, entry: &Entry) -> Result<bool, CanonicalError> {
     // Without references the inventory holds the order itself, and no digest is needed to compare.
-    if !refers(resource) {
+    if !resource.spec.refers() {
         return Ok(*resource == entry.resource);
     }
     Ok(resource.digest()? == entry.ordered)
-}
-
-/// Whether a resource's specification refers to another's output.
-pub(super) fn refers(resource: &Resource) -> bool {
-    fn any(value: &Value) -> bool {
-        match value {
-            Value::Object(map) => in_map(map),
-            Value::Array(items) => items.iter().any(any),
-            _ => false,
-        }
-    }
-    fn in_map(map: &Map<String, Value>) -> bool {
-        map.contains_key("$ref") || map.values().any(any)
-    }
-    in_map(resource.spec.as_map())
 }
 
 fn same_frame(a: &Resource, b: &Resource) -> bool {
@@ -256,7 +241,16 @@ pub(super) enum Follows {
 }
 
 /// Compares an order with what was applied, with the known values in the place of references.
-pub(super) fn follows(ordered: &Map<String, Value>, applied: &Map<String, Value>, known: &Known<'_>) -> Follows {
+pub(super) fn follows(ordered: &Spec, applied: &Spec, known: &Known<'_>) -> Follows {
+    let value = |reference: &Reference| known.output(reference.resource.as_str(), reference.output.as_str());
+    match ordered.becomes(applied, &value) {
+        Some(true) => Follows::Surely,
+        Some(false) => Follows::No,
+        None => map_follows(ordered.as_map(), applied.as_map(), known),
+    }
+}
+
+fn map_follows(ordered: &Map<String, Value>, applied: &Map<String, Value>, known: &Known<'_>) -> Follows {
     if ordered.len() != applied.len() {
         return Follows::No;
     }
@@ -282,7 +276,7 @@ fn value_follows(ordered: &Value, applied: &Value, known: &Known<'_>) -> Follows
         };
     }
     match (ordered, applied) {
-        (Value::Object(ordered), Value::Object(applied)) => follows(ordered, applied, known),
+        (Value::Object(ordered), Value::Object(applied)) => map_follows(ordered, applied, known),
         (Value::Array(ordered), Value::Array(applied)) if ordered.len() == applied.len() => ordered
             .iter()
             .zip(applied)
@@ -302,6 +296,6 @@ pub(super) fn reference(value: &Value) -> Option<(&str, &str)> {
 
 /// The outputs that a report shows.
 pub(super) fn exported(resource: &Resource, outputs: &Outputs) -> Outputs {
-    let shown = |output: &OutputName| Some((output.clone(), outputs.get(output)?.clone()));
+    let shown = |output: &OutputName| Some((output.clone(), outputs.get(output.as_str())?.clone()));
     resource.exports.iter().filter_map(shown).collect()
 }

@@ -1,6 +1,6 @@
 //! What is no longer wanted: retired resources, what makes room for another kind, and owned objects that nobody names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use providers::Orphan;
 use state::canonical::CanonicalError;
