@@ -141,13 +141,13 @@ impl Actual {
             actual.observations = Some(BTreeMap::new());
             return Ok(actual);
         };
-        let mut inventory = Inventory::default();
+        let mut inventory = inventory::Loader::default();
         store
             .read_all(head, inventory::FOLDER.trim_end_matches('/'), |path, bytes| {
                 inventory.take(path, bytes).map_err(|source| Reading::File(actual.damaged(source)))
             })
             .map_err(|error| actual.reading(error))?;
-        actual.inventory = inventory;
+        actual.inventory = inventory.finish();
         let mut outgoing = None;
         store
             .read_all(head, OUTBOX, |path, bytes| {

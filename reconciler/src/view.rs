@@ -39,11 +39,11 @@ pub fn reported(store: &Store, channel: &Channel, commit: CommitId) -> Result<Re
 
 /// Reads a member's inventory at a commit.
 pub fn inventory(store: &Store, commit: CommitId) -> Result<Inventory, ViewError> {
-    let mut found = Inventory::default();
+    let mut found = inventory::Loader::default();
     store.read_all(commit, inventory::FOLDER.trim_end_matches('/'), |path, bytes| {
         found.take(path, bytes).map_err(ViewError::from)
     })?;
-    Ok(found)
+    Ok(found.finish())
 }
 
 /// Reads where a commit of `desired` or `reported` stands in its channel.

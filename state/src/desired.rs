@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -13,6 +14,7 @@ use crate::ids::{Channel, MemberId, MspId, ResourceName};
 use crate::paths::{self, FileChange};
 use crate::resource::Resource;
 use crate::rules::{self, Acceptance, Change, CheckError, InForce, Membership, Proposed, Refusal, View};
+use crate::sharing::Shared;
 
 /// A member as it registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,8 +108,11 @@ pub struct DesiredState {
     agreement: Option<AgreementRecord>,
     resources: BTreeMap<ResourceName, Ordered>,
     retired: BTreeMap<ResourceName, Ordered>,
-    dependents: BTreeMap<ResourceName, BTreeSet<ResourceName>>,
+    // Made when it is asked for first: a plan without steps never asks.
+    dependents: OnceLock<Dependents>,
 }
+
+type Dependents = BTreeMap<ResourceName, BTreeSet<ResourceName>>;
 
 impl DesiredState {
     /// The state of a channel on which nothing has happened.
@@ -118,7 +123,7 @@ impl DesiredState {
             agreement: None,
             resources: BTreeMap::new(),
             retired: BTreeMap::new(),
-            dependents: BTreeMap::new(),
+            dependents: OnceLock::new(),
         }
     }
 
@@ -149,7 +154,19 @@ impl DesiredState {
 
     /// The resources that depend on one.
     pub fn dependents(&self, name: &ResourceName) -> impl Iterator<Item = &ResourceName> {
-        self.dependents.get(name).into_iter().flatten()
+        self.all_dependents().get(name).into_iter().flatten()
+    }
+
+    fn all_dependents(&self) -> &Dependents {
+        self.dependents.get_or_init(|| {
+            let mut all = Dependents::new();
+            for (name, ordered) in &self.resources {
+                for on in ordered.resource.dependencies() {
+                    all.entry(on).or_default().insert(name.clone());
+                }
+            }
+            all
+        })
     }
 
     /// The member that is bound to an MSP.
@@ -325,19 +342,23 @@ impl DesiredState {
 
     fn link(&mut self, ordered: Ordered) {
         let name = ordered.resource.name.clone();
-        for on in ordered.resource.dependencies() {
-            self.dependents.entry(on).or_default().insert(name.clone());
+        if let Some(dependents) = self.dependents.get_mut() {
+            for on in ordered.resource.dependencies() {
+                dependents.entry(on).or_default().insert(name.clone());
+            }
         }
         self.resources.insert(name, ordered);
     }
 
     fn unlink(&mut self, name: &ResourceName) {
-        let Some(present) = self.resources.get(name) else { return };
+        let (Some(present), Some(dependents)) = (self.resources.get(name), self.dependents.get_mut()) else {
+            return;
+        };
         for on in present.resource.dependencies() {
-            if let Some(names) = self.dependents.get_mut(&on) {
+            if let Some(names) = dependents.get_mut(&on) {
                 names.remove(name);
                 if names.is_empty() {
-                    self.dependents.remove(&on);
+                    dependents.remove(&on);
                 }
             }
         }
@@ -384,7 +405,7 @@ impl View for Present<'_> {
         }))
     }
     fn dependents(&mut self, name: &ResourceName) -> Result<BTreeSet<ResourceName>, Infallible> {
-        Ok(self.0.dependents.get(name).cloned().unwrap_or_default())
+        Ok(self.0.all_dependents().get(name).cloned().unwrap_or_default())
     }
     fn count(&mut self) -> Result<u64, Infallible> {
         Ok(self.0.resources.len() as u64)
@@ -423,6 +444,8 @@ pub enum LoadError {
 /// Reads a commit's files one by one, so that a caller needs no copy of them all.
 pub struct Loader {
     state: DesiredState,
+    resources: Vec<(ResourceName, Ordered)>,
+    shared: Shared,
 }
 
 impl Loader {
@@ -430,6 +453,8 @@ impl Loader {
     pub fn new(channel: Channel) -> Self {
         Self {
             state: DesiredState::new(channel),
+            resources: Vec::new(),
+            shared: Shared::default(),
         }
     }
 
@@ -442,15 +467,21 @@ impl Loader {
             let member = MemberId::new(name).map_err(|_| misplaced())?;
             self.state.members.insert(member, parse(path, bytes)?);
         } else if path.starts_with("resources/") || path.starts_with("retired/") {
-            let ordered: Ordered = parse(path, bytes)?;
+            let mut ordered: Ordered = parse(path, bytes)?;
             let folder = if path.starts_with("resources/") { "resources" } else { "retired" };
             if paths::resource(folder, &ordered.resource.kind, &ordered.resource.name) != path {
                 return Err(misplaced());
             }
+            self.shared.resource(&mut ordered.resource);
+            let last = [ordered.amended.as_mut(), ordered.retired.as_mut()];
+            for provenance in last.into_iter().flatten().chain([&mut ordered.ordered]) {
+                self.shared.provenance(provenance);
+            }
+            let name = ordered.resource.name.clone();
             if folder == "resources" {
-                self.state.link(ordered);
+                self.resources.push((name, ordered));
             } else {
-                self.state.retired.insert(ordered.resource.name.clone(), ordered);
+                self.state.retired.insert(name, ordered);
             }
         }
         Ok(())
@@ -458,21 +489,36 @@ impl Loader {
 
     /// Checks the graph and gives the state.
     pub fn finish(self) -> Result<DesiredState, LoadError> {
-        let state = self.state;
-        let mut dependencies: BTreeMap<ResourceName, BTreeSet<ResourceName>> = BTreeMap::new();
-        for (name, ordered) in &state.resources {
-            let on = ordered.resource.dependencies();
-            if let Some(dangling) = on.iter().find(|on| !state.resources.contains_key(*on)) {
-                return Err(LoadError::Graph(Refusal::Dangling {
-                    resource: name.clone(),
-                    on: dangling.clone(),
-                }));
-            }
-            dependencies.insert(name.clone(), on);
-        }
-        rules::acyclic(&dependencies).map_err(LoadError::Graph)?;
+        let mut state = self.state;
+        // All at once: the tree is built from the sorted whole, without room for more in its nodes.
+        state.resources = self.resources.into_iter().collect();
+        check_graph(&state.resources).map_err(LoadError::Graph)?;
         Ok(state)
     }
+}
+
+fn check_graph(resources: &BTreeMap<ResourceName, Ordered>) -> Result<(), Refusal> {
+    let names: Vec<&ResourceName> = resources.keys().collect();
+    let mut edges: Vec<(u32, u32)> = Vec::with_capacity(names.len() * 2);
+    for (dependent, (name, ordered)) in (0..).zip(resources) {
+        for on in ordered.resource.depends_on.iter().chain(ordered.resource.spec.referred()) {
+            let Ok(dependency) = names.binary_search(&on) else {
+                return Err(Refusal::Dangling {
+                    resource: name.clone(),
+                    on: on.clone(),
+                });
+            };
+            edges.push((dependency as u32, dependent));
+        }
+    }
+    if rules::is_acyclic(names.len(), edges) {
+        return Ok(());
+    }
+    let dependencies = resources
+        .iter()
+        .map(|(name, ordered)| (name.clone(), ordered.resource.dependencies()))
+        .collect();
+    rules::acyclic(&dependencies)
 }
 
 pub(crate) fn parse<T: serde::de::DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T, LoadError> {

@@ -10,6 +10,7 @@ use crate::desired::{LoadError, file, parse};
 use crate::ids::ResourceName;
 use crate::paths::{self, FileChange};
 use crate::resource::{Outputs, Resource};
+use crate::sharing::Shared;
 
 /// How far Charter got with one thing that it owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,17 +79,35 @@ impl Inventory {
             bytes: None,
         })
     }
+}
 
+/// Reads a commit's inventory file by file.
+#[derive(Debug, Default)]
+pub struct Loader {
+    found: Vec<(ResourceName, Entry)>,
+    shared: Shared,
+}
+
+impl Loader {
     /// Takes one file of a commit on `actual/<channel>`; files of another kind are passed over.
     pub fn take(&mut self, path: &str, bytes: &[u8]) -> Result<(), LoadError> {
         if path.starts_with(FOLDER) {
-            let entry: Entry = parse(path, bytes)?;
+            let mut entry: Entry = parse(path, bytes)?;
             if self::path(&entry.resource.name) != path {
                 return Err(LoadError::Misplaced(path.to_owned()));
             }
-            self.entries.insert(entry.resource.name.clone(), entry);
+            self.shared.resource(&mut entry.resource);
+            self.found.push((entry.resource.name.clone(), entry));
         }
         Ok(())
+    }
+
+    /// Gives the inventory.
+    pub fn finish(self) -> Inventory {
+        // All at once: the tree is built from the sorted whole, without room for more in its nodes.
+        Inventory {
+            entries: self.found.into_iter().collect(),
+        }
     }
 }
 

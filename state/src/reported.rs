@@ -11,6 +11,7 @@ use crate::event::{EventBody, LedgerEvent, Position, Provenance};
 use crate::ids::{Channel, MemberId, ResourceName};
 use crate::paths::{self, FileChange};
 use crate::report::{Report, ReportError, ResourceStatus, whole};
+use crate::sharing::Shared;
 use crate::time::Timestamp;
 
 /// The head of a member's chain of reports.
@@ -207,7 +208,8 @@ impl ReportedState {
 pub struct Loader {
     channel: Channel,
     heads: BTreeMap<MemberId, Head>,
-    statuses: BTreeMap<MemberId, BTreeMap<ResourceName, ResourceStatus>>,
+    statuses: BTreeMap<MemberId, Vec<(ResourceName, ResourceStatus)>>,
+    shared: Shared,
 }
 
 impl Loader {
@@ -217,6 +219,7 @@ impl Loader {
             channel,
             heads: BTreeMap::new(),
             statuses: BTreeMap::new(),
+            shared: Shared::default(),
         }
     }
 
@@ -236,7 +239,9 @@ impl Loader {
                 .and_then(|last| last.strip_suffix(".json"))
                 .ok_or_else(misplaced)?;
             let name = ResourceName::new(name).map_err(|_| misplaced())?;
-            self.statuses.entry(member).or_default().insert(name, parse(path, bytes)?);
+            let mut status: ResourceStatus = parse(path, bytes)?;
+            self.shared.kind(&mut status.kind);
+            self.statuses.entry(member).or_default().push((name, status));
         }
         Ok(())
     }
@@ -247,7 +252,7 @@ impl Loader {
             .heads
             .into_iter()
             .map(|(member, head)| {
-                let statuses = self.statuses.remove(&member).unwrap_or_default();
+                let statuses = self.statuses.remove(&member).unwrap_or_default().into_iter().collect();
                 (member, MemberReports { head, statuses })
             })
             .collect();

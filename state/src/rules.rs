@@ -539,6 +539,32 @@ fn edges<V: View>(
 }
 
 /// Names a circle in a dependency graph, if there is one.
+/// Whether `count` nodes with these edges, each from the one that comes first, form no circle.
+pub(crate) fn is_acyclic(count: usize, mut edges: Vec<(u32, u32)>) -> bool {
+    edges.sort_unstable();
+    let mut before = vec![0_u32; count];
+    for (_, to) in &edges {
+        before[*to as usize] += 1;
+    }
+    let mut ready: Vec<u32> = (0..)
+        .zip(&before)
+        .filter(|(_, before)| **before == 0)
+        .map(|(node, _)| node)
+        .collect();
+    let mut seen = 0;
+    while let Some(node) = ready.pop() {
+        seen += 1;
+        let first = edges.partition_point(|(from, _)| *from < node);
+        for (_, to) in edges[first..].iter().take_while(|(from, _)| *from == node) {
+            before[*to as usize] -= 1;
+            if before[*to as usize] == 0 {
+                ready.push(*to);
+            }
+        }
+    }
+    seen == count
+}
+
 pub(crate) fn acyclic(dependencies: &BTreeMap<ResourceName, BTreeSet<ResourceName>>) -> Result<(), Refusal> {
     let mut graph: DiGraphMap<&str, ()> = DiGraphMap::new();
     for (name, on) in dependencies {

@@ -20,6 +20,7 @@
 //! Objects are flushed before the names that lead to them: pack, index, directory, reference, its directory.
 //! So a reference never names a missing object, whatever line a writer is killed at.
 
+mod ahead;
 mod batch;
 mod disk;
 mod error;

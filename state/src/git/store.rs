@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use git2::{ObjectType, Oid};
 
+use super::ahead;
 use super::batch::Batch;
 use super::disk::{make_directories, replace};
 use super::lock::{FOLDER, StoreLock};
@@ -185,10 +186,11 @@ impl Store {
         mut visit: impl FnMut(&str, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let objects = self.objects()?;
-        self.below(&objects, commit, directory, &mut |path, id| {
-            let object = objects.read(id.0, ObjectType::Blob)?;
-            visit(path, object.data())
-        })
+        // libgit2 reads under one lock: one thread reads, and this one checks and visits what was read.
+        ahead::read(
+            |read| self.below(&objects, commit, directory, &mut |path, id| read.blob(&objects, path, id.0)),
+            |path, bytes| visit(path, bytes),
+        )
     }
 
     /// Calls `visit` with the path and content id of every file below a directory, without reading the files.
