@@ -85,7 +85,7 @@ impl Channel {
         let mut membership = None;
         let file = BlockFile::open(blocks, |block| {
             if view.tip.height == 0 {
-                membership = Some(genesis::membership(block).map_err(|error| error.to_string())?);
+                membership = Some(genesis::membership(name, block).map_err(|error| error.to_string())?);
             }
             let (updates, committed, tip) = commit::replay(&view.tip, program.name(), block)?;
             view.state.apply(updates);

@@ -210,8 +210,8 @@ fn policy(kind: PolicyType, value: Vec<u8>) -> ConfigPolicy {
     }
 }
 
-/// Reads the MSP ids of a channel's members from its first block.
-pub(crate) fn membership(block: &Block) -> Result<msp::channel::Membership, MspError> {
+/// Reads who the members of a channel are from its first block, which has to be that channel's.
+pub(crate) fn membership(channel: &str, block: &Block) -> Result<msp::channel::Membership, MspError> {
     let bad = |error: protos::envelope::UnpackError| MspError::Channel(error.to_string());
     let data = block.data.as_ref().map(|data| data.data.as_slice()).unwrap_or_default();
     let [envelope] = data else {
@@ -219,5 +219,12 @@ pub(crate) fn membership(block: &Block) -> Result<msp::channel::Membership, MspE
     };
     let envelope = protos::envelope::decode_envelope(envelope).map_err(bad)?;
     let opened = protos::envelope::open(&envelope).map_err(bad)?;
+    // One file in another's place would show a channel to those who may not read it.
+    if opened.channel.channel_id != channel {
+        let found: String = opened.channel.channel_id.chars().take(80).collect();
+        return Err(MspError::Channel(format!(
+            "these are the blocks of channel {found}, not of {channel}"
+        )));
+    }
     msp::channel::Membership::from_config(protos::envelope::config(&opened).map_err(bad)?)
 }

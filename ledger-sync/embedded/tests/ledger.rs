@@ -607,3 +607,14 @@ async fn faulty_transactions_get_a_peers_codes() {
     assert_eq!(flags, expected);
     assert_eq!(dsp.evaluate("ch-1", CHAINCODE, &["get", "a"]).await.unwrap(), b"9");
 }
+
+#[test]
+fn a_block_file_in_another_channels_place_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    drop(ledger(place.path()));
+    let channels = place.path().join("ledger/channels");
+    std::fs::copy(channels.join("ch-1/blocks"), channels.join("ch-2/blocks")).unwrap();
+    let error = embedded::Ledger::open(&place.path().join("ledger")).unwrap_err().to_string();
+    assert!(error.contains("ch-2/blocks"), "{error}");
+    assert!(error.contains("the blocks of channel ch-1, not of ch-2"), "{error}");
+}
