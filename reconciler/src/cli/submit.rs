@@ -28,12 +28,13 @@ pub(crate) async fn run(global: &Global, file: &Path) -> Result<Exit, CliError> 
         member: &config.member,
     };
     let answer = voice.say(&document, Present::Refuse).await;
-    take_in(&config, &channel, ledger.clone()).await?;
-    access.close().await?;
     let said = answer.map_err(|error| CliError::new(format!("{} was not taken by {channel}", file.display())).because(error))?;
+    // What is on the ledger is said first, whatever comes of the rest.
     for one in &said {
         output::line(&line(one));
     }
+    take_in(&config, &channel, ledger.clone()).await?;
+    access.close().await?;
     Ok(Exit::Clean)
 }
 
