@@ -260,7 +260,7 @@ async fn once(config: &Config, channel: &Channel, ledger: Arc<dyn Ledger>, plan:
             }
         }
     };
-    let controller = place.controller(channel, ledger);
+    let controller = place.controller(channel, ledger.clone());
     let approved = plan.map(|plan| plan.digest);
     let pass = Pass {
         mode: Mode::Normal,
@@ -291,12 +291,23 @@ async fn once(config: &Config, channel: &Channel, ledger: Arc<dyn Ledger>, plan:
         output::note(&format!("denied: {}", denial.message));
         exit = exit.worse(Exit::Denied);
     }
-    for finding in outcome.findings.iter().filter(|finding| finding.severity == Severity::Unknown) {
-        output::note(&format!("unknown: {}: {}", finding.resource, finding.message));
-        exit = exit.worse(Exit::Unknown);
+    for finding in &outcome.findings {
+        let (word, worse) = match finding.severity {
+            Severity::Notice => continue,
+            Severity::Drift => ("drifted", Exit::Clean),
+            Severity::Denied => ("denied", Exit::Denied),
+            Severity::Unknown => ("unknown", Exit::Unknown),
+        };
+        output::note(&format!("{word}: {}: {}", finding.resource, finding.message));
+        exit = exit.worse(worse);
     }
     if let Some(why) = &outcome.unsent {
         output::note(&format!("the report waits in the outbox: {why}"));
+    } else if outcome.reported.is_some() {
+        // The member's own report comes back by the ledger, like everybody's.
+        catch_up(ledger, place.store.clone(), channel.clone(), Options::default())
+            .await
+            .map_err(|error| CliError::new(format!("the pass is done, but channel {channel} can't be followed")).because(error))?;
     }
     Ok(exit)
 }
@@ -371,6 +382,16 @@ pub(crate) async fn drift(global: &Global) -> Result<Exit, CliError> {
             }
         }
     }
-    output::note(&format!("{} of {looked_at} resources differ from what was applied", found.len()));
+    let unseen = found
+        .iter()
+        .filter(|one| matches!(one.observation, Observation::Unknown { .. }))
+        .count();
+    let differ = found.len() - unseen;
+    let blind = if unseen > 0 {
+        format!("; {unseen} could not be observed")
+    } else {
+        String::new()
+    };
+    output::note(&format!("{differ} of {looked_at} resources differ from what was applied{blind}"));
     Ok(exit)
 }

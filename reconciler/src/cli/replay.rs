@@ -42,7 +42,11 @@ pub(crate) async fn run(global: &Global, compare: Option<Option<PathBuf>>) -> Re
     } else {
         let id = |id: &Option<CommitId>| id.map_or_else(|| "-".to_owned(), |id| id.to_string());
         let cells = |row: &Row| {
-            let word = if row.same { "identical" } else { "DIFFERENT" };
+            let word = match (row.same, row.store == row.ledger) {
+                (true, true) => "identical",
+                (true, false) => "identical as far as it goes",
+                (false, _) => "DIFFERENT",
+            };
             vec![row.member.to_string(), row.reference.clone(), id(&row.ledger), word.to_owned()]
         };
         output::table(
