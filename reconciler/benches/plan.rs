@@ -1,30 +1,42 @@
 //! A no-change plan: both references loaded from a git store, everything observed in memory, planned. And the same after a restart
 //! with a short and a long history.
 //!
-//! `terraform` or `tofu` plans the same graph in the same run where one is on the path.
+//! `terraform` or `tofu` plans the same graph in the same run, in turns with Charter, where one is on the path. Every plan is made by
+//! a new process; all figures are medians. A size can be named: `cargo bench -p reconciler --bench plan -- 10000`.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+#[path = "plan/graph.rs"]
+mod graph;
+#[path = "plan/peer.rs"]
+mod peer;
 #[path = "../tests/support/mod.rs"]
 mod support;
+#[path = "plan/world.rs"]
+mod world;
 
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use providers::memory::{Label, Memory, Object};
+use graph::{Graph, Shape};
+use peer::Peer;
+use providers::Provider;
+use providers::memory::Memory;
 use providers::registry::Registry;
-use reconciler::actual::Actual;
 use reconciler::controller::{Controller, Pass, Settings};
 use reconciler::executor::Bounds;
 use reconciler::planner::Mode;
 use reconciler::shutdown::Shutdown;
-use serde_json::{Value, json};
+use serde_json::json;
 use state::git::Store;
-use support::{Chain, START, TestLedger, channel, city, kind, scope};
+use support::{Chain, START, TestLedger, channel, city};
+use world::World;
 
 const MEASURE: &str = "--measure-store";
-const RUNS: usize = 5;
+const RUNS: usize = 3;
+/// Above this the peer takes minutes, and is left out.
+const COMPARED: usize = 10_000;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -32,36 +44,82 @@ fn main() {
         measure(Path::new(&arguments[at + 1]));
         return;
     }
-    for count in [1_000, 10_000] {
-        let folder = tempfile::tempdir().unwrap();
-        let applied = prepare(folder.path(), count, 0);
-        println!(
-            "{count} resources: applied, each intention and result durable: {:.2} s",
-            applied.as_secs_f64()
-        );
-        let ours = child(folder.path());
-        println!("{count} resources: no-change plan of a new process (load, observe, plan): {ours}");
-        compare(count, &ours);
+    let only: Option<usize> = arguments.iter().find_map(|argument| argument.parse().ok());
+    println!(
+        "load of the machine: {}",
+        std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim()
+    );
+    for (shape, count) in [
+        (Shape::Tree, 1_000),
+        (Shape::Chain, 1_000),
+        (Shape::Tree, 10_000),
+        (Shape::Tree, 100_000),
+    ] {
+        if only.is_none_or(|only| only == count) {
+            plan(Graph { shape, count });
+        }
     }
     for history in [0, 2_000] {
-        let folder = tempfile::tempdir().unwrap();
-        prepare(folder.path(), 1_000, history);
-        let ours = child(folder.path());
-        println!("restart with 1000 resources after {history} further transactions: {ours}");
+        if only.is_none() {
+            restart(history);
+        }
     }
 }
 
+fn plan(graph: Graph) {
+    let folder = tempfile::tempdir().unwrap();
+    let applied = prepare(folder.path(), graph, 0);
+    println!(
+        "{graph}: applied, each intention and result durable: {:.2} s",
+        applied.as_secs_f64()
+    );
+    let peer = (graph.count <= COMPARED).then(|| Peer::prepare(graph)).flatten();
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        ours.push(child(folder.path()));
+        theirs.extend(peer.as_ref().map(Peer::plan));
+    }
+    let times = Times::median(&ours);
+    println!("{graph}: no-change plan of a new process (load, observe, plan): {times}");
+    let Some(peer) = peer else {
+        println!("{graph}: not compared: too large, or neither terraform nor tofu is on the path");
+        return;
+    };
+    let took = median(theirs.iter().map(|(took, _)| *took));
+    let peak = median(theirs.iter().map(|(_, peak)| *peak as f64));
+    println!(
+        "{graph}: {} plan {took:.0} ms, peak {:.0} MiB: Charter is {:.0} times faster in 1/{:.1} of the memory",
+        peer.program(),
+        peak / 1024.0,
+        took / times.cold,
+        peak / times.peak
+    );
+}
+
+fn restart(history: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let graph = Graph {
+        shape: Shape::Tree,
+        count: 1_000,
+    };
+    prepare(folder.path(), graph, history);
+    let times: Vec<Times> = (0..RUNS).map(|_| child(folder.path())).collect();
+    println!(
+        "restart with {graph} after {history} further transactions: {}",
+        Times::median(&times)
+    );
+}
+
 /// Makes a store in which everything is applied; tells how long applying took.
-fn prepare(folder: &Path, count: usize, history: usize) -> Duration {
+fn prepare(folder: &Path, graph: Graph, history: usize) -> Duration {
     let store = support::store(folder);
     let mut chain = Chain::new(Some(store.clone()));
-    chain.order(support::tree(count));
+    chain.order(graph.resources());
     for turn in 0..history {
-        let leaf = support::resource(json!({ "name": format!("node-{:05}", count - 1), "spec": { "input": format!("turn {turn}") } }));
+        let leaf = support::resource(json!({ "name": graph.name(graph.count - 1), "spec": { "input": format!("turn {turn}") } }));
         chain.amend(vec![leaf]);
     }
-    let memory = Arc::new(Memory::new());
-    let charter = controller(store, chain, memory);
+    let charter = controller(store, chain, Arc::new(Memory::new()));
     runtime().block_on(async {
         let started = Instant::now();
         loop {
@@ -73,12 +131,12 @@ fn prepare(folder: &Path, count: usize, history: usize) -> Duration {
     })
 }
 
-fn controller(store: Store, chain: Chain, memory: Arc<Memory>) -> Controller {
+fn controller(store: Store, chain: Chain, provider: Arc<dyn Provider>) -> Controller {
     Controller::new(Settings {
         member: city(),
         channel: channel(),
         store,
-        registry: Arc::new(Registry::new(vec![memory]).unwrap()),
+        registry: Arc::new(Registry::new(vec![provider]).unwrap()),
         policy: policies::LocalPolicy::default(),
         signer: support::signer(),
         clock: Arc::new(|| state::time::Timestamp::clamped(START)),
@@ -92,70 +150,58 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
 }
 
-/// Times of one process.
+/// Times of one process, in milliseconds, and the peak of its resident memory, in KiB.
 struct Times {
     cold: f64,
     warm: f64,
-    peak: u64,
+    peak: f64,
+}
+
+impl Times {
+    fn median(all: &[Times]) -> Self {
+        Self {
+            cold: median(all.iter().map(|times| times.cold)),
+            warm: median(all.iter().map(|times| times.warm)),
+            peak: median(all.iter().map(|times| times.peak)),
+        }
+    }
 }
 
 impl std::fmt::Display for Times {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{:.1} ms, the next {:.1} ms; peak {} MiB",
-            self.cold,
-            self.warm,
-            self.peak / 1024
-        )
+        let peak = self.peak / 1024.0;
+        write!(f, "{:.1} ms, the next {:.1} ms; peak {peak:.0} MiB", self.cold, self.warm)
     }
 }
 
-/// Measures in processes of their own, whose memory is theirs alone; the medians.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Measures in a process of its own, whose memory is its alone.
 fn child(folder: &Path) -> Times {
-    let one = || -> [f64; 3] {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .arg(MEASURE)
-            .arg(folder)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).unwrap();
-        let numbers: Vec<f64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
-        [numbers[0], numbers[1], numbers[2]]
-    };
-    let all: Vec<[f64; 3]> = (0..RUNS).map(|_| one()).collect();
-    let median = |of: usize| {
-        let mut values: Vec<f64> = all.iter().map(|times| times[of]).collect();
-        values.sort_by(f64::total_cmp);
-        values[RUNS / 2]
-    };
+    let output = Command::new(std::env::current_exe().unwrap())
+        .arg(MEASURE)
+        .arg(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let numbers: Vec<f64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
     Times {
-        cold: median(0),
-        warm: median(1),
-        peak: median(2) as u64,
+        cold: numbers[0],
+        warm: numbers[1],
+        peak: numbers[2],
     }
 }
 
 fn measure(folder: &Path) {
-    let store = Store::open(&folder.join("store.git")).unwrap();
-    let memory = Arc::new(Memory::new());
-    // The world outside: it is not what is measured, though its memory is in the peak.
-    for (name, entry) in Actual::load(&store, &channel()).unwrap().inventory().entries() {
-        let label = Label {
-            scope: scope(),
-            name: name.clone(),
-            on_retire: entry.resource.on_retire,
-        };
-        let object = Object {
-            kind: kind(),
-            spec: entry.resource.spec.clone(),
-            label: Some(label),
-            pending: 0,
-        };
-        memory.put(&entry.external, object);
-    }
-    let charter = controller(store, Chain::new(None), memory);
+    let open = || Store::open(&folder.join("store.git")).unwrap();
+    // The world outside is not what is measured, though its memory is in the peak.
+    let world = World::of(&open());
+    let charter = controller(open(), Chain::new(None), Arc::new(world));
     let look = Pass {
         mode: Mode::ObserveOnly,
         ..Pass::default()
@@ -178,90 +224,4 @@ fn peak(status: &Path) -> u64 {
     line.and_then(|line| line.split_whitespace().nth(1))
         .and_then(|number| number.parse().ok())
         .unwrap_or(0)
-}
-
-fn compare(count: usize, ours: &Times) {
-    let Some(program) = ["terraform", "tofu"]
-        .into_iter()
-        .find(|program| Command::new(program).arg("version").output().is_ok())
-    else {
-        println!("{count} resources: not compared, neither terraform nor tofu is on the path");
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    write_graph(folder.path(), count);
-    let run = |arguments: &[&str]| {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .current_dir(folder.path())
-            .env("CHECKPOINT_DISABLE", "1")
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let status = std::path::PathBuf::from(format!("/proc/{}/status", child.id()));
-        let mut most = 0;
-        loop {
-            most = most.max(peak(&status));
-            match child.try_wait().unwrap() {
-                Some(exit) => return (exit.code(), most),
-                None => std::thread::sleep(Duration::from_millis(5)),
-            }
-        }
-    };
-    assert_eq!(run(&["init", "-input=false"]).0, Some(0), "{program} init");
-    let started = Instant::now();
-    let (code, most) = run(&["plan", "-input=false", "-lock=false", "-detailed-exitcode"]);
-    let theirs = started.elapsed().as_secs_f64() * 1000.0;
-    if code != Some(0) {
-        println!("{count} resources: not compared, {program} plan ended with {code:?} instead of no change");
-        return;
-    }
-    println!(
-        "{count} resources: {program} plan {theirs:.0} ms, peak {} MiB: Charter is {:.0} times faster in 1/{:.1} of the memory",
-        most / 1024,
-        theirs / ours.cold,
-        most as f64 / ours.peak as f64
-    );
-}
-
-/// Writes the same tree as `terraform_data`, with the state in which it is applied.
-fn write_graph(folder: &Path, count: usize) {
-    let at = |index: usize| format!("node-{index:05}");
-    let mut wanted = serde_json::Map::new();
-    let mut applied: Vec<Value> = Vec::new();
-    for index in 0..count {
-        let children: Vec<String> = [2 * index + 1, 2 * index + 2]
-            .into_iter()
-            .filter(|child| *child < count)
-            .map(|child| format!("terraform_data.{}", at(child)))
-            .collect();
-        wanted.insert(
-            at(index),
-            json!({ "input": format!("value {index}"), "depends_on": children.clone() }),
-        );
-        let value = json!({ "value": format!("value {index}"), "type": "string" });
-        applied.push(json!({
-            "mode": "managed",
-            "type": "terraform_data",
-            "name": at(index),
-            "provider": "provider[\"terraform.io/builtin/terraform\"]",
-            "instances": [{
-                "schema_version": 0,
-                "attributes": { "id": at(index), "input": value, "output": value, "triggers_replace": null },
-                "dependencies": children,
-            }],
-        }));
-    }
-    let main = json!({ "resource": { "terraform_data": wanted } });
-    let state = json!({
-        "version": 4,
-        "terraform_version": "1.5.0",
-        "serial": 1,
-        "lineage": "00000000-0000-0000-0000-000000000000",
-        "outputs": {},
-        "resources": applied,
-        "check_results": null,
-    });
-    std::fs::write(folder.join("main.tf.json"), main.to_string()).unwrap();
-    std::fs::write(folder.join("terraform.tfstate"), state.to_string()).unwrap();
 }

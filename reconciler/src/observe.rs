@@ -1,6 +1,6 @@
 //! Observation in bulk: one call for each provider, bounded in time; what can't be seen is unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -41,12 +41,17 @@ pub async fn observe_wanted(registry: &Registry, scope: &Scope, wanted: &[Wanted
     for (mine, seen) in join_all(looks).await {
         match seen {
             Ok(mut seen) => {
-                for one in mine {
-                    let observation = seen.resources.remove(one.name).unwrap_or_else(|| Observation::Unknown {
-                        why: "its provider said nothing of it".to_owned(),
-                    });
-                    all.resources.insert(one.name.clone(), observation);
+                for one in &mine {
+                    if !seen.resources.contains_key(one.name) {
+                        let why = "its provider said nothing of it".to_owned();
+                        seen.resources.insert(one.name.clone(), Observation::Unknown { why });
+                    }
                 }
+                if seen.resources.len() > mine.len() {
+                    let asked: BTreeSet<&ResourceName> = mine.iter().map(|one| one.name).collect();
+                    seen.resources.retain(|name, _| asked.contains(name));
+                }
+                all.resources.append(&mut seen.resources);
                 all.orphans.append(&mut seen.orphans);
             }
             Err(_) => {
@@ -57,7 +62,8 @@ pub async fn observe_wanted(registry: &Registry, scope: &Scope, wanted: &[Wanted
             }
         }
     }
-    for one in wanted {
+    let some_missing = all.resources.len() < wanted.len();
+    for one in wanted.iter().filter(|_| some_missing) {
         if !all.resources.contains_key(one.name) {
             let why = format!("no provider of this Charter makes {}: configure one", one.kind);
             all.resources.insert(one.name.clone(), Observation::Unknown { why });

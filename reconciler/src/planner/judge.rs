@@ -12,6 +12,7 @@ use state::plan::{Action, FieldChange, Finding, Severity};
 use state::report::{Condition, ResourceStatus};
 use state::resource::{OnDrift, OnRetire, Outputs, Resource};
 
+use super::alongside::Alongside;
 use super::fields;
 use super::references::{Follows, Known, exported, follows, unchanged};
 use super::{Draft, Input, Mode, PlanError, retired};
@@ -59,12 +60,15 @@ pub(super) fn all<'a>(input: &Input<'a>, draft: &mut Draft) -> Result<Judged<'a>
         fresh: None,
     };
     let mut needs = BTreeMap::new();
+    let mut statuses = Vec::with_capacity(input.desired.resources().len());
+    let mut entries = Alongside::new(input.inventory.entries());
+    let mut seen = Alongside::new(input.observed);
     for (name, ordered) in input.desired.resources() {
         let resource = &ordered.resource;
         if resource.owner != member {
             continue;
         }
-        let entry = input.inventory.get(name);
+        let entry = entries.get(name);
         if let Some(entry) = entry
             && entry.resource.kind != resource.kind
         {
@@ -79,11 +83,12 @@ pub(super) fn all<'a>(input: &Input<'a>, draft: &mut Draft) -> Result<Judged<'a>
             drift: Vec::new(),
             why: None,
         };
-        match judge(input, ordered, entry, &known)? {
+        let observation = seen.get(name);
+        match judge(input, ordered, entry, observation, &known)? {
             Verdict::InSync => {
                 // An intention whose result was observed is as good as applied.
                 status.applied = entry.map(|entry| entry.ordered);
-                if let Some(outputs) = input.observed.get(name).and_then(Observation::outputs) {
+                if let Some(outputs) = observation.and_then(Observation::outputs) {
                     status.exports = exported(resource, outputs);
                 }
             }
@@ -111,8 +116,10 @@ pub(super) fn all<'a>(input: &Input<'a>, draft: &mut Draft) -> Result<Judged<'a>
                 needs.insert(name, need);
             }
         }
-        draft.statuses.insert(name.clone(), status);
+        statuses.push((name.clone(), status));
     }
+    let mut statuses: BTreeMap<ResourceName, ResourceStatus> = statuses.into_iter().collect();
+    draft.statuses.append(&mut statuses);
     Ok(Judged { needs })
 }
 
@@ -120,13 +127,19 @@ fn paths(drift: &[FieldDrift]) -> Vec<String> {
     drift.iter().map(|field| field.path.clone()).collect()
 }
 
-fn judge<'a>(input: &Input<'a>, ordered: &'a Ordered, entry: Option<&'a Entry>, known: &Known<'_>) -> Result<Verdict<'a>, CanonicalError> {
+fn judge<'a>(
+    input: &Input<'a>,
+    ordered: &'a Ordered,
+    entry: Option<&'a Entry>,
+    observation: Option<&Observation>,
+    known: &Known<'_>,
+) -> Result<Verdict<'a>, CanonicalError> {
     let resource = &ordered.resource;
     let name = &resource.name;
     if let Some(why) = input.forbidden.get(name).or_else(|| input.invalid.get(name)) {
         return Ok(denied(why.clone()));
     }
-    Ok(match input.observed.get(name) {
+    Ok(match observation {
         None => unseen(&resource.kind),
         Some(Observation::Unknown { why }) => Verdict::Left(
             Condition::Unknown,

@@ -3,6 +3,7 @@
 //! It is a pure function of what was ordered, reported, recorded and observed: no clock, no randomness, no I/O. The plan says
 //! what, why and in which order; the executor only walks it.
 
+mod alongside;
 mod edges;
 mod fields;
 mod judge;

@@ -15,6 +15,8 @@ use state::reported::ReportedState;
 use state::resource::{Outputs, Resource};
 use state::spec::{Reference, Spec, Unresolved};
 
+use super::alongside::Alongside;
+
 /// Where values of references come from: this member's own inventory and observations, and the others' reports.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
@@ -104,12 +106,13 @@ pub fn wanted<'a>(
         observed: None,
         fresh: None,
     };
-    let mut all = Vec::new();
+    let mut all = Vec::with_capacity(desired.resources().len());
+    let mut entries = Alongside::new(inventory.entries());
     for (name, ordered) in desired.resources() {
         if ordered.resource.owner != *member {
             continue;
         }
-        let entry = inventory.get(name);
+        let entry = entries.get(name);
         all.push(match entry {
             Some(entry) if entry.resource.kind != ordered.resource.kind => going(entry),
             _ => OwnedWanted {
@@ -119,12 +122,9 @@ pub fn wanted<'a>(
             },
         });
     }
+    let mut ordered = Alongside::new(desired.resources());
     for (name, entry) in inventory.entries() {
-        if desired
-            .resources()
-            .get(name)
-            .is_none_or(|ordered| ordered.resource.owner != *member)
-        {
+        if ordered.get(name).is_none_or(|ordered| ordered.resource.owner != *member) {
             all.push(going(entry));
         }
     }

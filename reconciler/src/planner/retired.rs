@@ -14,6 +14,7 @@ use state::report::{Condition, ResourceStatus};
 use state::resource::{OnDrift, OnRetire, Outputs, Resource};
 use state::spec::Spec;
 
+use super::alongside::Alongside;
 use super::judge::asked;
 use super::references::unreported;
 use super::{Draft, Input, Mode};
@@ -30,8 +31,9 @@ struct Leaving<'a> {
 
 /// Plans the end of everything that is no longer wanted.
 pub(super) fn all(input: &Input<'_>, draft: &mut Draft) -> Result<(), CanonicalError> {
+    let mut ordered = Alongside::new(input.desired.resources());
     for (name, entry) in input.inventory.entries() {
-        let wanted = input.desired.resources().get(name);
+        let wanted = ordered.get(name);
         if wanted.is_some_and(|ordered| ordered.resource.owner == *input.member()) {
             continue;
         }

@@ -8,6 +8,7 @@ use state::ids::{MemberId, ResourceName};
 use state::inventory::{Entry, EntryState, Inventory};
 use state::observation::Observation;
 
+use super::alongside::Alongside;
 use super::references::unchanged;
 
 /// The inventory entries that an observation brings up to date: an intention whose result is there has become applied, and
@@ -21,8 +22,9 @@ pub fn settled(
     observed: &BTreeMap<ResourceName, Observation>,
 ) -> Result<Vec<Entry>, CanonicalError> {
     let mut entries = Vec::new();
+    let mut seen = Alongside::new(observed);
     for (name, entry) in inventory.entries() {
-        let Some(Observation::Present { external, outputs, .. }) = observed.get(name).filter(|seen| seen.in_sync()) else {
+        let Some(Observation::Present { external, outputs, .. }) = seen.get(name).filter(|seen| seen.in_sync()) else {
             continue;
         };
         let told = entry.state == EntryState::Applied && entry.failed.is_none() && entry.outputs == *outputs && entry.external == *external;
