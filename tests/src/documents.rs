@@ -48,6 +48,9 @@ pub fn reference(to: &str) -> Value {
 /// # Panics
 /// When it says nothing of the kind.
 pub fn block(said: &str) -> u64 {
-    let number = said.rsplit_once("(block ").and_then(|(_, rest)| rest.split(',').next()).and_then(|text| text.parse().ok());
+    let number = said
+        .rsplit_once("(block ")
+        .and_then(|(_, rest)| rest.split(',').next())
+        .and_then(|text| text.parse().ok());
     number.unwrap_or_else(|| panic!("no block in {said:?}"))
 }

@@ -8,6 +8,7 @@ pub mod consortium;
 pub mod documents;
 pub mod http;
 pub mod processes;
+pub mod recording;
 pub mod repository;
 pub mod seed;
 pub mod serving;
@@ -18,6 +19,7 @@ pub mod world;
 
 pub use command::Ended;
 pub use consortium::{Consortium, MEMBERS};
+pub use recording::Recording;
 pub use repository::Repository;
 pub use serving::Running;
 pub use standing::{Members, Standing};

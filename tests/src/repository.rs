@@ -130,12 +130,17 @@ impl Repository {
     #[track_caller]
     pub fn is_sound(&self) {
         let fsck = self.git(&["fsck", "--strict", "--full", "--no-dangling"]).exits(0);
-        assert!(!fsck.stdout.contains("error") && !fsck.stderr.contains("error") && !fsck.stderr.contains("warning"), "{fsck}");
+        assert!(
+            !fsck.stdout.contains("error") && !fsck.stderr.contains("error") && !fsck.stderr.contains("warning"),
+            "{fsck}"
+        );
     }
 
     /// Everything that is in its objects, as bytes: what a curious owner of the store could find.
     #[track_caller]
     pub fn all_contents(&self) -> String {
-        self.git(&["cat-file", "--batch-all-objects", "--batch", "--unordered"]).exits(0).stdout
+        self.git(&["cat-file", "--batch-all-objects", "--batch", "--unordered"])
+            .exits(0)
+            .stdout
     }
 }

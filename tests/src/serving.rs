@@ -26,11 +26,7 @@ impl Running {
     pub fn start(mut command: Command, stdout: PathBuf, stderr: PathBuf) -> Self {
         let what = crate::command::words(&command);
         let file = |path: &PathBuf| File::create(path).expect("the world's folder can be written");
-        let spawned = command
-            .stdin(Stdio::null())
-            .stdout(file(&stdout))
-            .stderr(file(&stderr))
-            .spawn();
+        let spawned = command.stdin(Stdio::null()).stdout(file(&stdout)).stderr(file(&stderr)).spawn();
         match spawned {
             Ok(child) => Self {
                 what,

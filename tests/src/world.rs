@@ -246,7 +246,9 @@ pub fn binary() -> &'static Path {
             return std::path::absolute(named).expect("CHARTER names a file");
         }
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.current_dir(workspace()).args(["build", "--quiet", "--locked", "-p", "reconciler"]);
+        build
+            .current_dir(workspace())
+            .args(["build", "--quiet", "--locked", "-p", "reconciler"]);
         let built = build.status().expect("cargo can be run");
         assert!(built.success(), "the binary can't be built; build it, or name one with CHARTER");
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);

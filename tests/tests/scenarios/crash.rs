@@ -57,19 +57,31 @@ fn killed_at_any_moment_everything_converges_and_exists_once() {
         if submit.ended() != Some(0) {
             until("the order is on the ledger", || {
                 let said = world.charter(&words);
-                if said.code == Some(0) || said.stderr.contains("exists already") { Ok(()) } else { Err(said) }
+                if said.code == Some(0) || said.stderr.contains("exists already") {
+                    Ok(())
+                } else {
+                    Err(said)
+                }
             });
         }
         ordered.insert(file, member);
         ordered.insert(service, member);
     }
-    assert_eq!(std::fs::read_to_string(world.data().join("ledger/address")).unwrap(), address, "the ledger has moved");
+    assert_eq!(
+        std::fs::read_to_string(world.data().join("ledger/address")).unwrap(),
+        address,
+        "the ledger has moved"
+    );
 
     let started = Instant::now();
     until("every order is carried out", || {
         let status = world.status().converged()?;
         let seen = status.resources("city", "smart-city-2").len();
-        if seen == 7 + ordered.len() { Ok(()) } else { Err(format!("{seen} resources")) }
+        if seen == 7 + ordered.len() {
+            Ok(())
+        } else {
+            Err(format!("{seen} resources"))
+        }
     });
     eprintln!("converged {} ms after the last kill", started.elapsed().as_millis());
     let status = world.status();
@@ -95,9 +107,15 @@ fn killed_at_any_moment_everything_converges_and_exists_once() {
 
 /// Every ordered thing exists, once, and was made once.
 fn check_everything_once(world: &World, ordered: &BTreeMap<String, &str>) {
-    let mut owners: Vec<String> = ["1/city/readings", "1/breeze/forecast", "2/city/readings", "2/breeze/forecast", "2/tram/routes"]
-        .map(|one| format!("smart-city-{one}"))
-        .into();
+    let mut owners: Vec<String> = [
+        "1/city/readings",
+        "1/breeze/forecast",
+        "2/city/readings",
+        "2/breeze/forecast",
+        "2/tram/routes",
+    ]
+    .map(|one| format!("smart-city-{one}"))
+    .into();
     let added = ordered.iter().filter(|(name, _)| name.starts_with("api"));
     owners.extend(added.map(|(name, member)| format!("smart-city-2/{member}/{name}")));
     owners.sort();
@@ -107,7 +125,11 @@ fn check_everything_once(world: &World, ordered: &BTreeMap<String, &str>) {
         let [channel, member, name] = owner.split('/').collect::<Vec<_>>().try_into().unwrap();
         let log = world.member(member).join(format!("machine/.charter/{channel}/{member}/{name}.log"));
         let text = std::fs::read_to_string(&log).unwrap();
-        assert_eq!(text.matches("listening on").count(), 1, "{owner} was started more than once:\n{text}");
+        assert_eq!(
+            text.matches("listening on").count(),
+            1,
+            "{owner} was started more than once:\n{text}"
+        );
     }
     for member in MEMBERS {
         let folder = world.member(member).join("machine/smart-city-2");
@@ -125,7 +147,10 @@ fn check_everything_once(world: &World, ordered: &BTreeMap<String, &str>) {
         assert_eq!(found, expected, "{member}");
         let titles = world.store(member).log("desired/smart-city-2", "%s");
         for name in ordered.keys() {
-            let times = titles.iter().filter(|title| title.split([' ', ',', ':']).any(|word| word == name)).count();
+            let times = titles
+                .iter()
+                .filter(|title| title.split([' ', ',', ':']).any(|word| word == name))
+                .count();
             assert_eq!(times, 1, "{name} in {titles:#?}");
         }
     }
@@ -150,10 +175,19 @@ fn a_lost_store_comes_back_from_the_ledger_and_the_labels() {
     world.converged();
     assert_eq!(store.heads("desired/"), desired, "the same blocks gave other commits");
     assert_eq!(world.services(), services, "something was started again");
-    assert_eq!(tests::tree::changes(&made, &tests::tree::entries(&world.member("city").join("machine/smart-city-1"))), Vec::<std::path::PathBuf>::new());
+    assert_eq!(
+        tests::tree::changes(&made, &tests::tree::entries(&world.member("city").join("machine/smart-city-1"))),
+        Vec::<std::path::PathBuf>::new()
+    );
 
     // It is owned again, and not only seen: an order to take it away is obeyed.
-    let retired = world.submit("city", "smart-city-1", &documents::order(vec![documents::file("later", "city", "x\n")])).exits(0);
+    let retired = world
+        .submit(
+            "city",
+            "smart-city-1",
+            &documents::order(vec![documents::file("later", "city", "x\n")]),
+        )
+        .exits(0);
     world.converged_at("smart-city-1", documents::block(&retired.stdout));
     all.stop();
     store.is_sound();

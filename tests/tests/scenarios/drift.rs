@@ -32,21 +32,37 @@ fn drift_is_seen_and_nothing_is_written() {
     let (before, heads) = (tree::entries(&world.data()), refs(&world));
 
     let drift = world.charter(&["drift"]).exits(2);
-    drift.clone().says(&["city smart-city-1/readings (machine/service)", "city smart-city-1/air-quality (machine/file)", "2 of 12"]);
+    drift.clone().says(&[
+        "city smart-city-1/readings (machine/service)",
+        "city smart-city-1/air-quality (machine/file)",
+        "2 of 12",
+    ]);
     let found = world.charter(&["drift", "-o", "json", "--channel", "smart-city-1"]).exits(2).json();
-    let names: Vec<&str> = found.as_array().unwrap().iter().filter_map(|one| one["resource"].as_str()).collect();
+    let names: Vec<&str> = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one["resource"].as_str())
+        .collect();
     assert_eq!(names, ["air-quality", "readings"]);
     world.charter(&["drift", "--channel", "smart-city-2"]).exits(0);
 
     let plan = world.charter(&["plan", "--member", "city", "--channel", "smart-city-1"]).exits(0);
     plan.says(&["air-quality", "readings", "2 to "]);
     world.charter(&["plan", "--detailed-exitcode"]).exits(2);
-    let plans = world.charter(&["plan", "-o", "json", "--member", "city", "--channel", "smart-city-1"]).exits(0).json();
+    let plans = world
+        .charter(&["plan", "-o", "json", "--member", "city", "--channel", "smart-city-1"])
+        .exits(0)
+        .json();
     let steps = plans[0]["steps"].as_object().unwrap();
     assert_eq!(steps.keys().collect::<Vec<_>>(), ["air-quality", "readings"]);
     world.charter(&["status"]).exits(0);
 
-    assert_eq!(tree::changes(&before, &tree::entries(&world.data())), Vec::<PathBuf>::new(), "looking has written");
+    assert_eq!(
+        tree::changes(&before, &tree::entries(&world.data())),
+        Vec::<PathBuf>::new(),
+        "looking has written"
+    );
     assert_eq!(refs(&world), heads);
     assert!(file.exists());
 }
@@ -63,9 +79,11 @@ fn drift_is_healed_and_reported() {
     let file = disturb(&world);
 
     let city = world.serve("city");
-    until("the readings answer again with what was ordered", || match http::get(&address, "/readings") {
-        Ok(answer) if answer.body.contains("08,harbour,44") => Ok(()),
-        other => Err(format!("{other:?}")),
+    until("the readings answer again with what was ordered", || {
+        match http::get(&address, "/readings") {
+            Ok(answer) if answer.body.contains("08,harbour,44") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     });
     assert!(std::fs::read_to_string(&file).unwrap().contains("08,harbour,44"));
     until("nothing differs any more", || match world.charter(&["drift"]) {
@@ -81,14 +99,25 @@ fn drift_is_healed_and_reported() {
     let store = world.store("city");
     until("the record says that it was healed", || {
         let titles = store.log("actual/smart-city-1", "%s");
-        if titles.iter().any(|title| title.contains("healed")) { Ok(()) } else { Err(titles.join("; ")) }
+        if titles.iter().any(|title| title.contains("healed")) {
+            Ok(())
+        } else {
+            Err(titles.join("; "))
+        }
     });
     until("the channel has a report of both, as drift that was brought back", || {
         let reports = store.reports("smart-city-1", "city");
         let steps: Vec<&StepReport> = reports.iter().skip(reports_before).flat_map(|report| &report.steps).collect();
-        assert!(steps.iter().all(|step| step.tx.is_none() && step.outcome != StepOutcome::Failed), "{steps:?}");
+        assert!(
+            steps.iter().all(|step| step.tx.is_none() && step.outcome != StepOutcome::Failed),
+            "{steps:?}"
+        );
         let names: BTreeSet<&str> = steps.iter().map(|step| step.resource.as_str()).collect();
-        if names == ["air-quality", "readings"].into() { Ok(()) } else { Err(format!("{names:?}")) }
+        if names == ["air-quality", "readings"].into() {
+            Ok(())
+        } else {
+            Err(format!("{names:?}"))
+        }
     });
     assert_eq!(store.head("desired/smart-city-1"), desired, "drift is no order");
     city.stop();

@@ -1,5 +1,7 @@
 //! End to end: real processes, real ledgers, real stores, as a user would see them.
 
+#![allow(clippy::unwrap_used, reason = "tests and what they share")]
+
 mod crash;
 mod drift;
 mod input;

@@ -16,7 +16,11 @@ fn many(owner: &str) -> Value {
         all.push(documents::file(&format!("file-{index}"), owner, &format!("file {index}\n")));
     }
     for index in 0..4 {
-        all.push(documents::readings(&format!("api-{index}"), owner, &documents::reference("shared.outputs.path")));
+        all.push(documents::readings(
+            &format!("api-{index}"),
+            owner,
+            &documents::reference("shared.outputs.path"),
+        ));
     }
     documents::order(all)
 }
@@ -40,7 +44,9 @@ fn sigterm_in_the_middle_of_a_pass_leaves_nothing_half_done() {
         store.is_sound();
         // What is there is known: nothing exists that the record does not own.
         let owned: BTreeSet<String> = {
-            let tree = store.git(&["ls-tree", "-r", "--name-only", "actual/smart-city-1", "inventory/"]).exits(0);
+            let tree = store
+                .git(&["ls-tree", "-r", "--name-only", "actual/smart-city-1", "inventory/"])
+                .exits(0);
             let name = |line: &str| line.rsplit('/').next().unwrap_or_default().trim_end_matches(".json").to_owned();
             tree.lines().into_iter().map(name).collect()
         };
@@ -57,15 +63,25 @@ fn sigterm_in_the_middle_of_a_pass_leaves_nothing_half_done() {
     until("the rest is done after the next start", || {
         let status = world.status();
         let taken = status.of("city", "smart-city-1")["block"].as_u64() >= Some(block);
-        let own: Vec<_> = status.resources("city", "smart-city-1").into_iter().filter(|one| one.owner == "city").collect();
+        let own: Vec<_> = status
+            .resources("city", "smart-city-1")
+            .into_iter()
+            .filter(|one| one.owner == "city")
+            .collect();
         let left = own.iter().filter(|one| !one.is_settled()).count();
-        if taken && left == 0 && own.len() == MANY + 8 { Ok(()) } else { Err(format!("{left} of {} left", own.len())) }
+        if taken && left == 0 && own.len() == MANY + 8 {
+            Ok(())
+        } else {
+            Err(format!("{left} of {} left", own.len()))
+        }
     });
     city.stop();
     ledger.stop();
     assert_eq!(world.services().len(), before + 4);
     for index in 0..4 {
-        let log = world.member("city").join(format!("machine/.charter/smart-city-1/city/api-{index}.log"));
+        let log = world
+            .member("city")
+            .join(format!("machine/.charter/smart-city-1/city/api-{index}.log"));
         let text = std::fs::read_to_string(log).unwrap();
         assert_eq!(text.matches("listening on").count(), 1, "api-{index} was started more than once");
     }
@@ -100,25 +116,40 @@ fn a_changed_configuration_is_taken_and_a_bad_one_is_refused() {
         let before = city.said("the present configuration goes on");
         std::fs::write(world.config("city"), bad).unwrap();
         until("the bad configuration is refused", || {
-            if city.said("the present configuration goes on") > before && city.stderr().contains(clause) { Ok(()) } else { Err(city.stderr()) }
+            if city.said("the present configuration goes on") > before && city.stderr().contains(clause) {
+                Ok(())
+            } else {
+                Err(city.stderr())
+            }
         });
         assert!(city.runs());
     }
     // What it had it goes on with: nothing was started again, and words are heard.
     std::fs::write(world.config("city"), &good).unwrap();
-    world.charter(&["reconcile", "--member", "city"]).exits(0).says(&["asked the running service"]);
+    world
+        .charter(&["reconcile", "--member", "city"])
+        .exits(0)
+        .says(&["asked the running service"]);
     assert_eq!(city.said("starting again"), 0);
 
-    std::fs::write(world.config("city"), format!("{good}\n[machine.commands.sleep]\nprogram = \"/bin/sleep\"\n")).unwrap();
+    std::fs::write(
+        world.config("city"),
+        format!("{good}\n[machine.commands.sleep]\nprogram = \"/bin/sleep\"\n"),
+    )
+    .unwrap();
     city.says("starting again with it");
-    until("the allowed command runs", || match world.services().iter().any(|one| one.owner == "smart-city-1/city/sleeper") {
-        true => Ok(()),
-        false => Err(city.stderr()),
+    until("the allowed command runs", || {
+        match world.services().iter().any(|one| one.owner == "smart-city-1/city/sleeper") {
+            true => Ok(()),
+            false => Err(city.stderr()),
+        }
     });
     assert!(city.runs() && city.pid() == pid, "the process is the same");
-    until("and it is reported", || match world.status().resource("city", "smart-city-1", "sleeper") {
-        Some(one) if one.is_settled() => Ok(()),
-        other => Err(format!("{other:?}")),
+    until("and it is reported", || {
+        match world.status().resource("city", "smart-city-1", "sleeper") {
+            Some(one) if one.is_settled() => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     });
     city.stop();
     ledger.stop();
@@ -132,7 +163,10 @@ fn figures_are_in_the_format_that_they_claim() {
     let address = telemetry(&city.says("/healthz"));
     let figures = until("both channels have converged", || {
         let body = http::get(&address, "/metrics")?.body;
-        let converged = body.lines().filter(|line| line.starts_with("charter_converged{") && line.ends_with(" 1")).count();
+        let converged = body
+            .lines()
+            .filter(|line| line.starts_with("charter_converged{") && line.ends_with(" 1"))
+            .count();
         if converged == 2 { Ok(body) } else { Err(body) }
     });
     assert_eq!(figures.lines().last(), Some("# EOF"));
@@ -168,8 +202,14 @@ fn two_charters_of_one_member_do_not_run_at_once() {
         .charter(&["serve", "--config", &config])
         .exits(1)
         .says(&["another Charter of this member is at work", &city.pid().to_string()]);
-    world.charter(&["apply", "--yes", "--member", "city"]).exits(1).says(&["charter reconcile"]);
-    world.charter(&["down", "--yes"]).exits(1).says(&["nothing was deleted", "stop charter up or charter serve first"]);
+    world
+        .charter(&["apply", "--yes", "--member", "city"])
+        .exits(1)
+        .says(&["charter reconcile"]);
+    world
+        .charter(&["down", "--yes"])
+        .exits(1)
+        .says(&["nothing was deleted", "stop charter up or charter serve first"]);
     assert!(city.runs());
     // A killed one leaves no lock behind.
     city.kill();
@@ -187,22 +227,32 @@ fn paused_it_looks_and_reports_and_touches_nothing() {
     world.converged();
     let readings = world.service("smart-city-1/city/readings");
     world.charter(&["pause", "--member", "city", "--channel", "smart-city-1"]).exits(0);
-    until("the service is paused", || match world.status().of("city", "smart-city-1")["service"]["paused"].as_bool() {
-        Some(true) => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    until(
+        "the service is paused",
+        || match world.status().of("city", "smart-city-1")["service"]["paused"].as_bool() {
+            Some(true) => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    );
     processes::kill(readings.pid);
-    until("the drift is reported all the same", || match world.status().resource("city", "smart-city-1", "readings") {
-        Some(one) if one.condition.as_deref() == Some("drifted") => Ok(()),
-        other => Err(format!("{other:?}")),
+    until("the drift is reported all the same", || {
+        match world.status().resource("city", "smart-city-1", "readings") {
+            Some(one) if one.condition.as_deref() == Some("drifted") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     });
-    assert!(!world.services().iter().any(|one| one.owner == readings.owner), "a paused Charter started a service");
+    assert!(
+        !world.services().iter().any(|one| one.owner == readings.owner),
+        "a paused Charter started a service"
+    );
     world.charter(&["status"]).exits(0).says(&["paused"]);
 
     world.charter(&["resume", "--member", "city"]).exits(0);
-    until("it is healed after all", || match world.services().iter().any(|one| one.owner == readings.owner) {
-        true => Ok(()),
-        false => Err("it does not run"),
+    until("it is healed after all", || {
+        match world.services().iter().any(|one| one.owner == readings.owner) {
+            true => Ok(()),
+            false => Err("it does not run"),
+        }
     });
     world.converged();
     city.stop();

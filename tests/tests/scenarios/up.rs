@@ -11,7 +11,10 @@ fn an_agreement_becomes_running_services_that_answer() {
     let world = World::new();
     let up = world.up().exits(0);
     assert_eq!(up.lines().iter().filter(|line| line.contains("in sync")).count(), 12, "{up}");
-    up.says(&["one process whose operator holds every organisation's keys", "tram is refused smart-city-1"]);
+    up.says(&[
+        "one process whose operator holds every organisation's keys",
+        "tram is refused smart-city-1",
+    ]);
 
     let status = world.converged();
     for (channel, members) in CHANNELS {
@@ -54,25 +57,40 @@ fn plain_git_tells_the_same_story_and_finds_it_signed() {
             let mut blocks = Vec::new();
             for commit in &commits {
                 let words: Vec<&str> = commit.split(' ').collect();
-                assert!(matches!(words.as_slice(), [on, _, tx, _, by] if *on == channel && tx.len() == 64 && members.contains(by)), "{commit}");
+                assert!(
+                    matches!(words.as_slice(), [on, _, tx, _, by] if *on == channel && tx.len() == 64 && members.contains(by)),
+                    "{commit}"
+                );
                 blocks.push(words[1].parse::<u64>().unwrap());
             }
             assert!(blocks.is_sorted_by(|newer, older| newer > older), "{blocks:?}");
 
-            let told = world.charter(&["history", "--channel", channel, "--member", member, "-o", "json"]).exits(0).json();
+            let told = world
+                .charter(&["history", "--channel", channel, "--member", member, "-o", "json"])
+                .exits(0)
+                .json();
             let told = told.get(channel).unwrap_or(&told).as_array().unwrap().clone();
             let titles: Vec<&str> = told.iter().filter_map(|entry| entry["what"].as_str()).collect();
             assert_eq!(titles, store.log(&desired, "%s"));
 
             let signatures = store.log(&format!("actual/{channel}"), "%G?");
-            assert!(!signatures.is_empty() && signatures.iter().all(|found| found == "G"), "{member}: {signatures:?}");
-            store.git(&["log", "--show-signature", &format!("actual/{channel}")]).exits(0).says(&["Good \"git\" signature"]);
+            assert!(
+                !signatures.is_empty() && signatures.iter().all(|found| found == "G"),
+                "{member}: {signatures:?}"
+            );
+            store
+                .git(&["log", "--show-signature", &format!("actual/{channel}")])
+                .exits(0)
+                .says(&["Good \"git\" signature"]);
         }
         let heads: BTreeSet<_> = members
             .iter()
             .map(|member| {
                 let store = world.store(member);
-                [store.head(&format!("desired/{channel}")), store.head(&format!("reported/{channel}"))]
+                [
+                    store.head(&format!("desired/{channel}")),
+                    store.head(&format!("reported/{channel}")),
+                ]
             })
             .collect();
         assert_eq!(heads.len(), 1, "members have other commits of {channel}: {heads:?}");
@@ -82,7 +100,10 @@ fn plain_git_tells_the_same_story_and_finds_it_signed() {
     store.git(&["clone", "--quiet", ".", &clone.display().to_string()]).exits(0);
     let clone = world.repository(&clone);
     clone.is_sound();
-    clone.git(&["show", "origin/desired/smart-city-1", "--stat"]).exits(0).says(&["order 2 resources: model, forecast"]);
+    clone
+        .git(&["show", "origin/desired/smart-city-1", "--stat"])
+        .exits(0)
+        .says(&["order 2 resources: model, forecast"]);
 
     world.charter(&["replay", "--compare"]).exits(0).says(&["identical"]);
     world.charter(&["verify"]).exits(0).says(&["good"]);
@@ -93,7 +114,10 @@ fn who_joined_later_sees_nothing_of_what_was_before() {
     let world = World::smart_city();
     let tram = world.store("tram");
     let refs = tram.refs();
-    assert!(!refs.is_empty() && refs.keys().all(|name| name.ends_with("smart-city-2")), "{refs:?}");
+    assert!(
+        !refs.is_empty() && refs.keys().all(|name| name.ends_with("smart-city-2")),
+        "{refs:?}"
+    );
     let canary = ["air-quality", "smart-city-1", "mean-of-hours\", \"limit\": 40"];
     let own = world.store("city").all_contents();
     let seen = tram.all_contents();
@@ -110,7 +134,9 @@ fn who_joined_later_sees_nothing_of_what_was_before() {
     // Asking for it by name doesn't help: the ledger refuses it.
     let ledger = world.ledger();
     let config = std::fs::read_to_string(world.config("tram")).unwrap();
-    let asked = config.replace("\"smart-city-2\"", "\"smart-city-1\"").replace("store.git", "other.git");
+    let asked = config
+        .replace("\"smart-city-2\"", "\"smart-city-1\"")
+        .replace("store.git", "other.git");
     assert_ne!(asked, config);
     let path = world.member("tram").join("asked.toml");
     std::fs::write(&path, asked).unwrap();
@@ -125,7 +151,11 @@ fn who_joined_later_sees_nothing_of_what_was_before() {
 fn a_second_up_changes_nothing() {
     let world = World::smart_city();
     let before = World::services(&world);
-    let desired = |world: &World| -> BTreeMap<_, _> { ["city", "breeze", "tram"].map(|one| (one, world.store(one).heads("desired/"))).into() };
+    let desired = |world: &World| -> BTreeMap<_, _> {
+        ["city", "breeze", "tram"]
+            .map(|one| (one, world.store(one).heads("desired/")))
+            .into()
+    };
     let ordered = desired(&world);
     let files = |world: &World| -> BTreeMap<_, _> {
         ["city", "breeze", "tram"]
@@ -155,7 +185,10 @@ fn down_asks_and_leaves_nothing() {
     // What `up` did not make is not `down`'s to delete.
     std::fs::create_dir(world.data()).unwrap();
     std::fs::write(world.data().join("precious"), "mine").unwrap();
-    world.charter(&["down", "--yes"]).exits(1).says(&["is not a data directory", "--data-dir"]);
+    world
+        .charter(&["down", "--yes"])
+        .exits(1)
+        .says(&["is not a data directory", "--data-dir"]);
     assert!(world.data().join("precious").exists());
 }
 
