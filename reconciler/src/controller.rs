@@ -214,22 +214,26 @@ impl Controller {
     async fn load(&self, memory: &mut Memory, heads: Option<Heads>) -> Result<(Loaded, Actual), PassError> {
         let (store, channel) = (self.settings.store.clone(), self.settings.channel.clone());
         let (before, kept) = (memory.loaded.take(), memory.actual.take());
-        // One after the other: each keeps two threads busy already, one that reads and one that takes in what was read.
-        let both = tokio::task::spawn_blocking(move || -> Result<(Loaded, Actual), PassError> {
-            let loaded = Loaded::load(&store, &channel, heads, before.as_ref())?;
+        // The two have nothing to do with each other: they are read side by side.
+        let ledger = {
+            let (store, channel) = (store.clone(), channel.clone());
+            tokio::task::spawn_blocking(move || Loaded::load(&store, &channel, heads, before.as_ref()))
+        };
+        let own = tokio::task::spawn_blocking(move || -> Result<Actual, ActualError> {
             let head = store
                 .head(&state::paths::actual_ref(&channel))
                 .map_err(|source| ActualError::Store {
                     channel: channel.clone(),
                     source,
                 })?;
-            let actual = match kept.filter(|kept| kept.head() == head && !kept.is_dirty()) {
-                Some(kept) => kept,
-                None => Actual::load(&store, &channel)?,
-            };
-            Ok((loaded, actual))
+            match kept.filter(|kept| kept.head() == head && !kept.is_dirty()) {
+                Some(kept) => Ok(kept),
+                None => Actual::load(&store, &channel),
+            }
         });
-        let (loaded, actual) = both.await.map_err(|_| PassError::Interrupted)??;
+        let (ledger, own) = tokio::join!(ledger, own);
+        let loaded = ledger.map_err(|_| PassError::Interrupted)??;
+        let actual = own.map_err(|_| PassError::Interrupted)??;
         memory.loaded = Some(loaded.clone());
         Ok((loaded, actual))
     }

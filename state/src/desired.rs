@@ -444,7 +444,6 @@ pub enum LoadError {
 /// Reads a commit's files one by one, so that a caller needs no copy of them all.
 pub struct Loader {
     state: DesiredState,
-    resources: Vec<(ResourceName, Ordered)>,
     shared: Shared,
 }
 
@@ -453,7 +452,6 @@ impl Loader {
     pub fn new(channel: Channel) -> Self {
         Self {
             state: DesiredState::new(channel),
-            resources: Vec::new(),
             shared: Shared::default(),
         }
     }
@@ -479,7 +477,7 @@ impl Loader {
             }
             let name = ordered.resource.name.clone();
             if folder == "resources" {
-                self.resources.push((name, ordered));
+                self.state.resources.insert(name, ordered);
             } else {
                 self.state.retired.insert(name, ordered);
             }
@@ -489,9 +487,7 @@ impl Loader {
 
     /// Checks the graph and gives the state.
     pub fn finish(self) -> Result<DesiredState, LoadError> {
-        let mut state = self.state;
-        // All at once: the tree is built from the sorted whole, without room for more in its nodes.
-        state.resources = self.resources.into_iter().collect();
+        let state = self.state;
         check_graph(&state.resources).map_err(LoadError::Graph)?;
         Ok(state)
     }

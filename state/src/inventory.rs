@@ -84,7 +84,7 @@ impl Inventory {
 /// Reads a commit's inventory file by file.
 #[derive(Debug, Default)]
 pub struct Loader {
-    found: Vec<(ResourceName, Entry)>,
+    found: BTreeMap<ResourceName, Entry>,
     shared: Shared,
 }
 
@@ -97,17 +97,14 @@ impl Loader {
                 return Err(LoadError::Misplaced(path.to_owned()));
             }
             self.shared.resource(&mut entry.resource);
-            self.found.push((entry.resource.name.clone(), entry));
+            self.found.insert(entry.resource.name.clone(), entry);
         }
         Ok(())
     }
 
     /// Gives the inventory.
     pub fn finish(self) -> Inventory {
-        // All at once: the tree is built from the sorted whole, without room for more in its nodes.
-        Inventory {
-            entries: self.found.into_iter().collect(),
-        }
+        Inventory { entries: self.found }
     }
 }
 

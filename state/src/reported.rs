@@ -208,7 +208,7 @@ impl ReportedState {
 pub struct Loader {
     channel: Channel,
     heads: BTreeMap<MemberId, Head>,
-    statuses: BTreeMap<MemberId, Vec<(ResourceName, ResourceStatus)>>,
+    statuses: BTreeMap<MemberId, BTreeMap<ResourceName, ResourceStatus>>,
     shared: Shared,
 }
 
@@ -241,7 +241,7 @@ impl Loader {
             let name = ResourceName::new(name).map_err(|_| misplaced())?;
             let mut status: ResourceStatus = parse(path, bytes)?;
             self.shared.kind(&mut status.kind);
-            self.statuses.entry(member).or_default().push((name, status));
+            self.statuses.entry(member).or_default().insert(name, status);
         }
         Ok(())
     }
@@ -252,7 +252,7 @@ impl Loader {
             .heads
             .into_iter()
             .map(|(member, head)| {
-                let statuses = self.statuses.remove(&member).unwrap_or_default().into_iter().collect();
+                let statuses = self.statuses.remove(&member).unwrap_or_default();
                 (member, MemberReports { head, statuses })
             })
             .collect();

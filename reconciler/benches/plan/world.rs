@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use providers::{Applied, Deleted, Invalid, Observed, Orphan, Provider, ProviderError, Scope, Script, Wanted};
-use reconciler::view;
-use state::git::Store;
+use state::git::{GitError, Store};
 use state::ids::{Kind, OutputName, ResourceName};
+use state::inventory::Entry;
 use state::observation::{FieldDrift, Observation};
 use state::paths;
 use state::resource::{OnRetire, Outputs, Resource};
@@ -26,10 +26,16 @@ impl World {
     /// What a store's inventory says was applied.
     pub fn of(store: &Store) -> Self {
         let head = store.head(&paths::actual_ref(&channel())).unwrap().unwrap();
-        let inventory = view::inventory(store, head).unwrap();
-        let applied = inventory.entries().iter();
+        let mut objects = BTreeMap::new();
+        // One by one: what is read and dropped again here would stay in the peak.
+        let read = store.read_all(head, "inventory", |_, bytes| {
+            let entry: Entry = serde_json::from_slice(bytes).unwrap();
+            objects.insert(entry.resource.name, entry.resource.spec);
+            Ok::<(), GitError>(())
+        });
+        read.unwrap();
         Self {
-            objects: applied.map(|(name, entry)| (name.clone(), entry.resource.spec.clone())).collect(),
+            objects,
             id: OutputName::new("id").unwrap(),
         }
     }
