@@ -130,10 +130,11 @@ pub fn wanted<'a>(
     }
     for (name, ordered) in unreported(desired, reported, member) {
         if inventory.get(name).is_none() {
+            // What was released has no record any more: only its order says where it was left.
             all.push(OwnedWanted {
                 name,
                 kind: &ordered.resource.kind,
-                resource: None,
+                resource: comparable(&ordered.resource, None, &known)?,
             });
         }
     }

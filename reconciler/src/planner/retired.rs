@@ -139,7 +139,9 @@ fn leave(input: &Input<'_>, name: &ResourceName, leaving: Leaving<'_>, draft: &m
             None
         }
         Some(Observation::Absent) => {
-            status.condition = Condition::Deleted;
+            // Where it was left may not be known any more, and what is kept by agreement is never said to be destroyed on a guess.
+            let released = leaving.on_retire == OnRetire::Retain && entry.is_none() && leaving.resource.spec.refers();
+            status.condition = if released { Condition::Retained } else { Condition::Deleted };
             let why = vec!["its absence was observed".to_owned(), leaving.why.clone()];
             entry.map(|_| step(Action::Forget, None, why)).transpose()?
         }
