@@ -126,8 +126,11 @@ fn what_is_protected_stays_and_what_is_retained_is_left_behind() {
     vault["protect"] = json!(true);
     let mut archive = documents::file("archive", "city", "for later\n");
     archive["on_retire"] = json!("retain");
+    let mut inside = archive.clone();
+    inside["name"] = json!("inside");
+    inside["spec"]["directory"] = documents::reference("open-data.outputs.path");
     let ordered = world
-        .submit("city", CHANNEL, &documents::order(vec![vault.clone(), archive]))
+        .submit("city", CHANNEL, &documents::order(vec![vault.clone(), archive, inside]))
         .exits(0);
     world.converged_at(CHANNEL, documents::block(&ordered.stdout));
 
@@ -146,13 +149,16 @@ fn what_is_protected_stays_and_what_is_retained_is_left_behind() {
     let opened = world.submit("city", CHANNEL, &documents::amendment(vec![vault])).exits(0);
     world.converged_at(CHANNEL, documents::block(&opened.stdout));
     let retired = world
-        .submit("city", CHANNEL, &documents::retirement(&["vault", "archive"]))
+        .submit("city", CHANNEL, &documents::retirement(&["vault", "archive", "inside"]))
         .exits(0);
     world.converged_at(CHANNEL, documents::block(&retired.stdout));
     is_reported(&world, "vault", Condition::Deleted);
     is_reported(&world, "archive", Condition::Retained);
+    is_reported(&world, "inside", Condition::Retained);
     assert!(!path("vault").exists());
-    assert_eq!(std::fs::read_to_string(path("archive")).unwrap(), "for later\n");
+    for kept in ["archive", "open-data/inside"] {
+        assert_eq!(std::fs::read_to_string(path(kept)).unwrap(), "for later\n");
+    }
     all.stop();
 }
 
@@ -189,9 +195,12 @@ fn a_kept_plan_is_done_once_and_refused_when_the_world_has_moved_on() {
         .says(&["is not a plan"]);
 
     city(&world, &["plan", "--out", &plan]).exits(0);
-    city(&world, &["apply", &plan]).exits(0).says(&["update readings: done"]);
+    city(&world, &["apply", &plan]).exits(0).says(&["update readings: "]);
     world.service("smart-city-1/city/readings");
-    city(&world, &["drift"]).exits(0);
+    until("nothing differs any more", || match city(&world, &["drift"]) {
+        drift if drift.code == Some(0) => Ok(()),
+        drift => Err(drift),
+    });
     // It is not done a second time.
     city(&world, &["apply", &plan]).exits(1).says(&["look at it anew"]);
     world.store("city").is_sound();
