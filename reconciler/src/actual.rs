@@ -15,7 +15,7 @@ use state::inventory::{self, Entry, Inventory};
 use state::observation::Observation;
 use state::paths::{self, FileChange};
 use state::plan::Plan;
-use state::report::{Envelope, StepReport};
+use state::report::{Envelope, StepOutcome, StepReport};
 use state::time::Timestamp;
 use thiserror::Error;
 
@@ -27,6 +27,8 @@ const SCRIPTS: &str = "scripts";
 const OUTBOX: &str = "outbox";
 const PLAN: &str = "plan.json";
 const UNREPORTED: &str = "unreported.json";
+/// The most steps that wait for a report, while the ledger is away.
+const MAX_UNREPORTED: usize = 5_000;
 /// How many names a commit's title spells out.
 const NAMED: usize = 3;
 
@@ -100,6 +102,8 @@ pub struct Actual {
     plan: Option<Digest>,
     /// What was carried out and is in no report yet.
     unreported: Vec<StepReport>,
+    /// Each resource's last step. Only in memory: after a restart a repeated failure is told once more.
+    last_step: BTreeMap<ResourceName, StepReport>,
     /// The number of the report that the ledger refused for good as it is. Only in memory: after a restart it is tried again.
     refused: Option<u64>,
     staged: BTreeMap<String, Option<Vec<u8>>>,
@@ -134,6 +138,7 @@ impl Actual {
             outbox: None,
             plan: None,
             unreported: Vec::new(),
+            last_step: BTreeMap::new(),
             refused: None,
             staged: BTreeMap::new(),
         };
@@ -317,12 +322,24 @@ impl Actual {
         &self.unreported
     }
 
-    /// Remembers what was carried out until a report tells of it.
+    /// Remembers what was carried out until a report tells of it. A try that goes on or fails like the one before is no news.
     pub fn carried_out(&mut self, steps: Vec<StepReport>) -> Result<(), CanonicalError> {
-        if steps.is_empty() {
+        let before = self.unreported.len();
+        for step in steps {
+            let repeated = step.outcome != StepOutcome::Done && self.last_step.get(&step.resource).is_some_and(|last| same(last, &step));
+            self.last_step.insert(step.resource.clone(), step.clone());
+            if !repeated {
+                self.unreported.push(step);
+            }
+        }
+        if self.unreported.len() == before {
             return Ok(());
         }
-        self.unreported.extend(steps);
+        let over = self.unreported.len().saturating_sub(MAX_UNREPORTED);
+        if over > 0 {
+            tracing::warn!(channel = %self.channel, steps = over, "the oldest steps that no report tells of are dropped; they stay in the history of actual/");
+            self.unreported.drain(..over);
+        }
         self.stage_unreported()
     }
 
@@ -402,6 +419,12 @@ impl Actual {
         self.head = head;
         Ok(head.filter(|_| changed))
     }
+}
+
+/// Whether a step tells the same as the one before it, in whichever plan.
+fn same(last: &StepReport, step: &StepReport) -> bool {
+    let plan = last.plan;
+    *last == StepReport { plan, ..step.clone() }
 }
 
 fn write(

@@ -131,6 +131,21 @@ impl Control {
         self.paused_file(channel).exists()
     }
 
+    /// Whether a store has ever had everything that the ledger of a channel had. Before that nothing is planned from it: it may
+    /// be a store that is being rebuilt, and knows the channel's past but not its present.
+    pub fn is_level(store: &Path, channel: &Channel) -> bool {
+        level_file(store, channel).exists()
+    }
+
+    /// Remembers that a store has everything that the ledger of a channel had. It is kept in the store, and lost with it.
+    pub fn set_level(store: &Path, channel: &Channel) -> Result<(), ControlError> {
+        let path = level_file(store, channel);
+        if path.exists() {
+            return Ok(());
+        }
+        std::fs::write(&path, b"").map_err(io_error("write", &path))
+    }
+
     /// Stops applying on a channel.
     pub fn pause(&self, channel: &Channel) -> Result<(), ControlError> {
         self.watched()?;
@@ -209,6 +224,10 @@ impl Control {
         }
         serde_json::from_slice(&std::fs::read(self.folder.join("status.json")).ok()?).ok()
     }
+}
+
+fn level_file(store: &Path, channel: &Channel) -> PathBuf {
+    store.join("charter").join(format!("{channel}.level"))
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ControlError {

@@ -14,6 +14,8 @@ use crate::executor::StepResult;
 
 /// The bytes of changes that one report carries; the rest goes into the next. A statement has a limit of 1 MiB.
 const CHANGES: usize = 512 * 1024;
+/// The bytes of steps that one report carries; the rest goes into the next.
+const STEPS: usize = 256 * 1024;
 /// The most fields that a report names of one step.
 const FIELDS: usize = 16;
 
@@ -83,10 +85,24 @@ pub fn due(
         commit: basis.commit.to_owned(),
         plan: basis.plan,
         observed_at: basis.now,
-        steps: basis.steps.iter().take(MAX_STEPS).cloned().collect(),
+        steps: told(basis.steps)?,
         changes,
         whole: whole(&after)?,
     }))
+}
+
+/// The steps that fit into one report, oldest first.
+fn told(steps: &[StepReport]) -> Result<Vec<StepReport>, CanonicalError> {
+    let mut fitting = Vec::new();
+    let mut bytes = 0;
+    for step in steps.iter().take(MAX_STEPS) {
+        bytes += canonical::bytes(step)?.len() + 1;
+        if bytes > STEPS && !fitting.is_empty() {
+            break;
+        }
+        fitting.push(step.clone());
+    }
+    Ok(fitting)
 }
 
 /// Whether a known status tells the same as a new one, but for the sentence.
@@ -101,6 +117,8 @@ fn tells(known: &ResourceStatus, status: &ResourceStatus) -> bool {
 fn heartbeat_due(before: Option<&MemberReports>, basis: Basis<'_>) -> bool {
     match before {
         None => true,
+        // A clock that was ahead once must not silence the member until that moment comes.
+        Some(reports) if basis.now < reports.head.observed_at => true,
         Some(reports) => basis.now.seconds() >= reports.head.observed_at.seconds() + i64::from(basis.heartbeat_seconds),
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -210,6 +211,7 @@ pub struct Service {
     member: MemberId,
     status: watch::Receiver<ServiceStatus>,
     stop: Trigger,
+    held: Held,
     tasks: JoinSet<()>,
 }
 
@@ -252,13 +254,14 @@ impl Service {
                 controller: place.controller(channel, ledger.clone()),
                 channel: channel.clone(),
                 control: control.clone(),
+                store: place.store.path().to_owned(),
                 interval: config.interval(),
                 publish: publish.clone(),
                 shutdown: stopping.clone(),
             };
             tasks.spawn(reconcile.run(follow, woken.clone()));
         }
-        tasks.spawn(keep_status(control, status.clone(), held, stopping.clone()));
+        tasks.spawn(keep_status(control, status.clone(), stopping.clone()));
         let watcher = watch_files(&watched, wake).map_err(|source| ServiceError::Watch {
             member: member.clone(),
             source,
@@ -272,6 +275,7 @@ impl Service {
             member,
             status,
             stop,
+            held,
             tasks,
         })
     }
@@ -290,6 +294,8 @@ impl Service {
     pub async fn stop(mut self) {
         self.stop.stop();
         while self.tasks.join_next().await.is_some() {}
+        // Only now may another Charter of this member apply.
+        drop(self.held);
     }
 }
 
@@ -308,8 +314,8 @@ fn watch_files(folder: &std::path::Path, wake: watch::Sender<u64>) -> Result<not
     Ok(watcher)
 }
 
-/// Writes `status.json` when the status changes, and gives back the right to apply at the end.
-async fn keep_status(control: Control, mut status: watch::Receiver<ServiceStatus>, held: Held, stopping: Shutdown) {
+/// Writes `status.json` when the status changes.
+async fn keep_status(control: Control, mut status: watch::Receiver<ServiceStatus>, stopping: Shutdown) {
     let ended = until(stopping);
     tokio::pin!(ended);
     loop {
@@ -327,7 +333,18 @@ async fn keep_status(control: Control, mut status: watch::Receiver<ServiceStatus
             () = tokio::time::sleep(Duration::from_millis(200)) => {}
         }
     }
-    drop(held);
+}
+
+/// Waits until there is something new to look at. After a failure only a new order is: the member's own report of the failure
+/// comes back by the ledger, and must not be a reason to try again at once.
+async fn moved(follow: &mut watch::Receiver<Progress>, last: &Progress, strained: bool) {
+    while follow.changed().await.is_ok() {
+        if !strained || follow.borrow().desired != last.desired {
+            return;
+        }
+    }
+    // The follower has ended: the last verified state is kept in order, at the interval.
+    std::future::pending().await
 }
 
 /// The reconcile loop of one channel.
@@ -335,6 +352,7 @@ struct Loop {
     controller: Controller,
     channel: Channel,
     control: Control,
+    store: PathBuf,
     interval: Duration,
     publish: watch::Sender<ServiceStatus>,
     shutdown: Shutdown,
@@ -353,7 +371,14 @@ impl Loop {
             let mut wait = self.interval;
             // While it is catching up, what was desired yesterday is not made today. When the ledger is away, the last state that
             // was taken in is kept in order.
-            let ready = progress.caught_up || progress.frozen.is_some() || progress.last_error.is_some();
+            if progress.caught_up
+                && let Err(error) = Control::set_level(&self.store, &self.channel)
+            {
+                tracing::warn!(channel = %self.channel, error = %error, "the store's standing can't be remembered");
+            }
+            let away = progress.frozen.is_some() || progress.last_error.is_some();
+            let ready = progress.caught_up || away && Control::is_level(&self.store, &self.channel);
+            let mut strained = false;
             if let (true, Some(desired)) = (ready, progress.desired) {
                 let mode = if progress.frozen.is_some() { Mode::Frozen } else { Mode::Normal };
                 let heads = Heads {
@@ -368,6 +393,7 @@ impl Loop {
                     })
                     .await;
                 let settled = pass.converged && pass.error.is_none();
+                strained = pass.failed > 0 || pass.error.is_some();
                 self.tell(|status| status.pass = Some(pass.clone()));
                 if settled {
                     pause = FIRST_PAUSE;
@@ -378,14 +404,7 @@ impl Loop {
             }
             tokio::select! {
                 () = &mut ended => return,
-                changed = follow.changed() => if changed.is_err() {
-                    // The follower has ended: the last verified state is kept in order until somebody ends the service.
-                    tokio::select! {
-                        () = &mut ended => return,
-                        () = tokio::time::sleep(wait) => {}
-                        _ = woken.changed() => {}
-                    }
-                },
+                () = moved(&mut follow, &progress, strained) => {}
                 _ = woken.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
