@@ -15,9 +15,13 @@ pub(crate) async fn serve(global: &Global, listen: Option<SocketAddr>) -> Result
     }
     let folder = access::ledger_folder(&global.data_dir);
     let ledger = embedded::Ledger::open(&folder).map_err(|error| {
-        CliError::new("the embedded ledger can't be opened")
-            .because(error)
-            .next(format!("charter up --once --data-dir {} makes one", global.data_dir.display()))
+        let absent = matches!(error, embedded::LedgerError::Absent(_));
+        let failed = CliError::new("the embedded ledger can't be opened").because(error);
+        if absent {
+            failed.next(format!("charter up --once --data-dir {} makes one", global.data_dir.display()))
+        } else {
+            failed
+        }
     })?;
     output::note(embedded::TRUST_NOTICE);
     for channel in ledger.channels() {
