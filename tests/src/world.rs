@@ -151,6 +151,26 @@ impl World {
         ledger
     }
 
+    /// Does what [`ledger`](Self::ledger) does, however often it takes while another command has the ledger open for itself.
+    #[track_caller]
+    pub fn ledger_in_turn(&self) -> Running {
+        until("the ledger is free", || {
+            let mut ledger = self.start(&["ledger", "serve"]);
+            let listens = until("the ledger listens or ends", || {
+                match (ledger.runs(), ledger.said("listening on")) {
+                    (_, 1..) => Ok(true),
+                    (false, 0) => Ok(false),
+                    (true, 0) => Err("neither"),
+                }
+            });
+            if listens {
+                return Ok(ledger);
+            }
+            assert_eq!(ledger.said("is already open in another process"), 1, "{}", ledger.stderr());
+            Err("another command has it open")
+        })
+    }
+
     /// Starts a member's Charter, and waits until it serves.
     #[track_caller]
     pub fn serve(&self, member: &str) -> Running {
