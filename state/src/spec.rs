@@ -64,6 +64,16 @@ pub enum SpecError {
         /// Where, as a JSON pointer.
         at: String,
     },
+    /// A referenced value holds what would be read as a reference itself.
+    #[error(
+        "the value of {reference} that belongs at {at} has a key that starts with '$'; outputs may hold neither references nor secrets"
+    )]
+    Value {
+        /// Where in the specification, as a JSON pointer.
+        at: String,
+        /// The reference that has the value.
+        reference: Reference,
+    },
 }
 
 /// A checked specification.
@@ -175,8 +185,12 @@ impl Spec {
         let mut text = String::with_capacity(applied.text.len());
         let mut from = 0;
         for Placed { at, reference } in self.references.iter() {
+            let value = value(reference)?;
+            if refers(value) {
+                return Some(false);
+            }
             text.push_str(&self.text[from..at.start]);
-            text.push_str(&value(reference)?.to_string());
+            text.push_str(&value.to_string());
             from = at.end;
         }
         text.push_str(&self.text[from..]);
@@ -184,15 +198,22 @@ impl Spec {
     }
 
     /// Puts a value in the place of each reference; `Err` holds the references that have none yet.
+    ///
+    /// Values come from other members' reports: one that holds a reference or names a secret itself is refused, so that
+    /// nobody can have a secret of the owner's machine read by what they report.
     pub fn resolve(&self, lookup: &dyn Fn(&Reference) -> Option<Value>) -> Result<Spec, Unresolved> {
-        let mut missing = BTreeSet::new();
-        let map = self
-            .parse()
-            .iter()
-            .map(|(key, value)| (key.clone(), resolved(value, lookup, &mut missing)))
-            .collect();
-        if !missing.is_empty() {
-            return Err(Unresolved::Missing(missing));
+        let mut resolver = Resolver {
+            lookup,
+            at: String::new(),
+            missing: BTreeSet::new(),
+            refused: None,
+        };
+        let map = resolver.map(&self.parse());
+        if let Some(error) = resolver.refused {
+            return Err(Unresolved::Invalid(error));
+        }
+        if !resolver.missing.is_empty() {
+            return Err(Unresolved::Missing(resolver.missing));
         }
         // Outputs come from providers: the result is held to the same bounds as what was ordered.
         Spec::new(map).map_err(Unresolved::Invalid)
@@ -386,22 +407,69 @@ pub fn pointer_token(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 
-fn resolved(value: &Value, lookup: &dyn Fn(&Reference) -> Option<Value>, missing: &mut BTreeSet<Reference>) -> Value {
+/// Whether a value holds a key that is reserved for references, at any depth.
+fn refers(value: &Value) -> bool {
     match value {
-        Value::Object(map) => match special(map, "") {
-            Ok(Some(Special::Reference(reference))) => lookup(&reference).unwrap_or_else(|| {
-                missing.insert(reference);
+        Value::Object(map) => map.iter().any(|(key, inner)| key.starts_with('$') || refers(inner)),
+        Value::Array(items) => items.iter().any(refers),
+        _ => false,
+    }
+}
+
+/// Puts values in the place of references.
+struct Resolver<'a> {
+    lookup: &'a dyn Fn(&Reference) -> Option<Value>,
+    /// Where it stands, as a JSON pointer.
+    at: String,
+    missing: BTreeSet<Reference>,
+    /// The first value that can't be taken.
+    refused: Option<SpecError>,
+}
+
+impl Resolver<'_> {
+    fn map(&mut self, map: &Map<String, Value>) -> Map<String, Value> {
+        map.iter()
+            .map(|(key, inner)| (key.clone(), self.below(&pointer_token(key), inner)))
+            .collect()
+    }
+
+    fn value(&mut self, value: &Value) -> Value {
+        match value {
+            Value::Object(map) => match special(map, &self.at) {
+                Ok(Some(Special::Reference(reference))) => self.known(reference),
+                Ok(Some(Special::Secret(_))) => value.clone(),
+                _ => Value::Object(self.map(map)),
+            },
+            Value::Array(items) => {
+                let inner = items.iter().enumerate();
+                Value::Array(inner.map(|(index, inner)| self.below(&index.to_string(), inner)).collect())
+            }
+            other => other.clone(),
+        }
+    }
+
+    fn known(&mut self, reference: Reference) -> Value {
+        match (self.lookup)(&reference) {
+            Some(value) if refers(&value) => {
+                let at = self.at.clone();
+                self.refused.get_or_insert(SpecError::Value { at, reference });
                 Value::Null
-            }),
-            Ok(Some(Special::Secret(_))) => value.clone(),
-            _ => Value::Object(
-                map.iter()
-                    .map(|(key, inner)| (key.clone(), resolved(inner, lookup, missing)))
-                    .collect(),
-            ),
-        },
-        Value::Array(items) => Value::Array(items.iter().map(|inner| resolved(inner, lookup, missing)).collect()),
-        other => other.clone(),
+            }
+            Some(value) => value,
+            None => {
+                self.missing.insert(reference);
+                Value::Null
+            }
+        }
+    }
+
+    fn below(&mut self, token: &str, value: &Value) -> Value {
+        let above = self.at.len();
+        self.at.push('/');
+        self.at.push_str(token);
+        let resolved = self.value(value);
+        self.at.truncate(above);
+        resolved
     }
 }
 
@@ -426,6 +494,33 @@ mod tests {
             done.to_value(),
             json!({ "env": ["127.0.0.1:1"], "key": { "$secret": "token" }, "n": 3 })
         );
+    }
+
+    #[test]
+    fn a_value_can_name_neither_a_secret_nor_a_reference() {
+        let ordered = spec(json!({ "env": { "a/b": [1, { "$ref": "db.outputs.address" }] } })).unwrap();
+        for value in [
+            json!({ "$secret": "token" }),
+            json!({ "$ref": "db.outputs.address" }),
+            json!([{ "deep": [{ "$secret": "token" }] }]),
+            json!({ "$secret": "token", "more": 1 }),
+            json!({ "$else": 1 }),
+        ] {
+            let refused = ordered.resolve(&|_| Some(value.clone())).unwrap_err();
+            let Unresolved::Invalid(SpecError::Value { at, reference }) = &refused else {
+                panic!("{refused}")
+            };
+            assert_eq!((at.as_str(), reference.to_string().as_str()), ("/env/a~1b/1", "db.outputs.address"));
+            // What a secret was ordered for is not what such a value makes of it.
+            let applied = spec(json!({ "env": { "a/b": [1, { "$secret": "token" }] } })).unwrap();
+            assert_eq!(ordered.becomes(&applied, &|_| Some(&value)), Some(false));
+        }
+        let plain = json!({ "price": "$3", "of": ["$secret"] });
+        assert!(ordered.resolve(&|_| Some(plain.clone())).is_ok());
+        // One that is refused says so, whatever else is still missing.
+        let two = spec(json!({ "a": { "$ref": "x.outputs.y" }, "b": { "$ref": "db.outputs.address" } })).unwrap();
+        let some = |reference: &Reference| (reference.resource.as_str() == "db").then(|| json!({ "$secret": "token" }));
+        assert!(matches!(two.resolve(&some), Err(Unresolved::Invalid(_))));
     }
 
     #[test]
