@@ -49,7 +49,7 @@ pub enum FollowError {
 }
 
 impl FollowError {
-    /// Tells whether it may go on by itself.
+    /// Tells whether it is likely to pass by itself soon.
     pub fn transient(&self) -> bool {
         match self {
             FollowError::Ledger(error) => error.transient(),
@@ -67,6 +67,12 @@ impl FollowError {
             FollowError::Branch(error) => matches!(error, BranchError::Frozen { .. }),
             _ => false,
         }
+    }
+
+    /// Tells whether following ends with it: the ledger shows what can't be believed, or what this binary is too old for.
+    /// Everything else can be put right from outside while it runs: a clock, a membership, a peer that joins the channel.
+    pub fn ends(&self) -> bool {
+        self.freezes() || matches!(self, FollowError::Branch(BranchError::Newer { .. }))
     }
 }
 
@@ -154,11 +160,16 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Follows until `shutdown` is done or something needs a person. Faults that may pass are shown in `progress` and tried
-    /// again for ever. A batch that is being written is finished first.
+    /// Follows until `shutdown` is done or an error [`ends`](FollowError::ends) it. All others are shown in `progress` and
+    /// tried again for ever: soon when they are transient, else after the longest pause. A batch that is being written is
+    /// finished first.
     pub async fn run(self, progress: watch::Sender<Progress>, shutdown: impl Future<Output = ()> + Send) -> Result<(), FollowError> {
         pin_mut!(shutdown);
-        self.stand(&progress).await?;
+        if let Err(error) = self.stand(&progress).await {
+            // It is only shown earlier this way: the session reads it again.
+            let said = limits::quoted(&crate::whole(&error));
+            progress.send_modify(|progress| progress.last_error = Some(said));
+        }
         let mut pause = self.options.first_pause;
         let mut session = None;
         loop {
@@ -183,19 +194,27 @@ impl Follower {
                     progress.frozen = Some(said.clone());
                 }
             });
-            if !error.transient() {
+            if error.ends() {
                 tracing::error!(channel = %self.channel, error = said, "the channel is not followed any more");
                 return Err(error);
             }
             if progress.borrow().block > before {
                 pause = self.options.first_pause;
             }
+            if !error.transient() {
+                pause = self.options.longest_pause;
+            }
             tracing::warn!(channel = %self.channel, error = said, pause = ?pause, "following is tried again");
             tokio::select! {
                 () = &mut shutdown => return Ok(()),
                 () = tokio::time::sleep(jittered(pause)) => {}
             }
-            pause = (pause * 2).min(self.options.longest_pause);
+            // What comes after a lasting error is another one, and may pass at once.
+            pause = if error.transient() {
+                (pause * 2).min(self.options.longest_pause)
+            } else {
+                self.options.first_pause
+            };
         }
     }
 }
@@ -436,4 +455,17 @@ pub(crate) fn jittered(pause: Duration) -> Duration {
         return pause;
     }
     pause - pause / 2 * u32::from(byte[0]) / 255
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_batch_that_breaks_off_is_tried_again() {
+        let work = tokio::spawn(std::future::pending::<()>());
+        work.abort();
+        let broken = FollowError::Panicked(Arc::new(work.await.expect_err("it was aborted")));
+        assert!(!broken.ends() && !broken.transient() && !broken.freezes());
+    }
 }

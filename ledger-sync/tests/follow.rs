@@ -7,10 +7,15 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use common::*;
-use ledger_sync::testing::{Emit, MemoryNetwork, Misbehaviour, Tamper};
-use ledger_sync::{BranchError, FollowError, Follower, Options, Progress, VerifyError, catch_up};
+use ledger_sync::testing::{Emit, MemoryLedger, MemoryNetwork, Misbehaviour, Tamper};
+use ledger_sync::{
+    BlockStream, BranchError, Committed, EvaluateError, FollowError, Follower, Ledger, Options, Progress, StreamError, SubmitError,
+    VerifyError, catch_up,
+};
 use state::git::Store;
+use state::ids::Channel;
 use state::paths;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -296,19 +301,121 @@ async fn a_fork_and_a_reset_freeze() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_told_and_not_kept_waiting() {
+async fn a_refusal_is_tried_again_until_it_is_taken_back() {
+    let network = network();
+    found(&network).await;
+    let place = place();
+    let mut running = follow(&network, &place.store, quick());
+    running.at(&network).await;
+    for (status, says) in [
+        (400, "check this machine's clock"),
+        (403, "may not read the channel"),
+        (404, "no such channel"),
+    ] {
+        // An open stream breaks first.
+        network.misbehave(Misbehaviour {
+            drop_after: Some(0),
+            refuse: Some(status),
+            ..Misbehaviour::default()
+        });
+        let refused = running
+            .until(|progress| progress.last_error.as_ref().is_some_and(|error| error.contains(says)))
+            .await;
+        assert!(!refused.connected && refused.frozen.is_none(), "{refused:?}");
+        let error = catch_up(
+            Arc::new(network.ledger(CITY)),
+            common::place().store.clone(),
+            channel(),
+            Options::default(),
+        )
+        .await
+        .unwrap_err();
+        assert!(matches!(&error, FollowError::Ledger(StreamError::Refused { .. })), "{error}");
+        network.misbehave(Misbehaviour::default());
+        network.append_other(CITY).unwrap();
+        running.at(&network).await;
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_stranger_is_told_and_tries_again() {
     let network = network();
     let place = place();
-    let (sender, progress) = watch::channel(Progress::default());
+    let stranger = Arc::new(Counted::new(network.ledger("StrangerMSP")));
+    let (sender, mut progress) = watch::channel(Progress::default());
+    let (stop, stopped) = oneshot::channel::<()>();
     let follower = Follower {
-        ledger: Arc::new(network.ledger("StrangerMSP")),
+        ledger: stranger.clone(),
         store: place.store.clone(),
         channel: channel(),
         options: quick(),
     };
-    let error = follower.run(sender, std::future::pending()).await.unwrap_err();
+    let task = tokio::spawn(follower.run(sender, async { drop(stopped.await) }));
+    let told = progress.wait_for(|progress| progress.last_error.is_some()).await.unwrap().clone();
+    assert!(told.last_error.unwrap().contains("access denied"));
+    let mut asked = stranger.asked.subscribe();
+    tokio::time::timeout(Duration::from_secs(30), asked.wait_for(|asked| *asked > 2))
+        .await
+        .expect("it is asked again")
+        .unwrap();
+    drop(stop);
+    task.await.unwrap().unwrap();
+    // Once is once.
+    let error = catch_up(stranger, place.store.clone(), channel(), Options::default())
+        .await
+        .unwrap_err();
     assert!(matches!(error, FollowError::Ledger(_)) && !error.transient());
-    assert!(progress.borrow().last_error.as_ref().unwrap().contains("access denied"));
+}
+
+/// A ledger that counts how often it is asked for its height.
+struct Counted {
+    ledger: MemoryLedger,
+    asked: watch::Sender<u64>,
+}
+
+impl Counted {
+    fn new(ledger: MemoryLedger) -> Self {
+        let asked = watch::Sender::new(0);
+        Self { ledger, asked }
+    }
+}
+
+#[async_trait]
+impl Ledger for Counted {
+    async fn submit(&self, channel: &Channel, function: &str, args: Vec<Vec<u8>>) -> Result<Committed, SubmitError> {
+        self.ledger.submit(channel, function, args).await
+    }
+
+    async fn evaluate(&self, channel: &Channel, function: &str, args: Vec<Vec<u8>>) -> Result<Vec<u8>, EvaluateError> {
+        self.ledger.evaluate(channel, function, args).await
+    }
+
+    async fn blocks(&self, channel: &Channel, from: u64) -> Result<BlockStream, StreamError> {
+        self.ledger.blocks(channel, from).await
+    }
+
+    async fn height(&self, channel: &Channel) -> Result<u64, StreamError> {
+        self.asked.send_modify(|asked| *asked += 1);
+        self.ledger.height(channel).await
+    }
+}
+
+#[tokio::test]
+async fn an_event_of_a_newer_charter_ends_it() {
+    let network = network();
+    found(&network).await;
+    let newer = ordered(CITY, "city", vec![resource("y", "city", &[])]).altered(|event| event["schemaversion"] = 2.into());
+    network.append(&[newer]).unwrap();
+    let place = place();
+    let running = follow(&network, &place.store, quick());
+    let error = running.task.await.unwrap().unwrap_err();
+    assert!(
+        matches!(&error, FollowError::Branch(BranchError::Newer { found: 2, .. })),
+        "{error}"
+    );
+    let said = running.progress.borrow().clone();
+    assert!(said.last_error.unwrap().contains("upgrade Charter") && said.frozen.is_none());
 }
 
 #[tokio::test]

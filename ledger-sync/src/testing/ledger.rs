@@ -23,6 +23,8 @@ pub struct Misbehaviour {
     pub repeat: bool,
     /// Streams stay open and send nothing.
     pub hung: bool,
+    /// Blocks and the height are refused with this deliver status.
+    pub refuse: Option<i32>,
 }
 
 /// One organisation's connection to a network in memory.
@@ -64,6 +66,22 @@ impl MemoryLedger {
         }
         Ok(())
     }
+
+    /// Fails a request for blocks as [`reach`](Self::reach) does, and while blocks are refused.
+    fn deliver(&self, channel: &Channel) -> Result<(), StreamError> {
+        self.reach(Stage::Blocks, channel).map_err(|source| StreamError::Call {
+            channel: channel.clone(),
+            source,
+        })?;
+        match self.misbehaviour().refuse {
+            None => Ok(()),
+            Some(status) => Err(StreamError::Refused {
+                endpoint: "memory".into(),
+                channel: channel.clone(),
+                status,
+            }),
+        }
+    }
 }
 
 #[async_trait]
@@ -87,11 +105,7 @@ impl Ledger for MemoryLedger {
     }
 
     async fn blocks(&self, channel: &Channel, from: u64) -> Result<BlockStream, StreamError> {
-        let broken = |source| StreamError::Call {
-            channel: self.network.channel().clone(),
-            source,
-        };
-        self.reach(Stage::Blocks, channel).map_err(broken)?;
+        self.deliver(channel)?;
         let reader = Reader {
             ledger: self.clone(),
             height: self.network.height.subscribe(),
@@ -103,10 +117,7 @@ impl Ledger for MemoryLedger {
     }
 
     async fn height(&self, channel: &Channel) -> Result<u64, StreamError> {
-        self.reach(Stage::Blocks, channel).map_err(|source| StreamError::Call {
-            channel: channel.clone(),
-            source,
-        })?;
+        self.deliver(channel)?;
         Ok(self.network.inner_height())
     }
 }
