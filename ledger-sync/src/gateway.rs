@@ -174,13 +174,10 @@ impl GatewayClient {
             what: "a transaction",
         })?;
         // What is signed has to be what was proposed: the gateway could put anything together.
-        let same = protos::envelope::open(&envelope).is_ok_and(|opened| opened.header == proposed.header);
-        if !same {
-            return Err(SubmitError::Answer {
-                endpoint: self.endpoint.clone(),
-                what: "the transaction that was proposed",
-            });
-        }
+        proposed.check(&envelope).map_err(|source| SubmitError::Other {
+            endpoint: self.endpoint.clone(),
+            source,
+        })?;
         envelope.signature = signer.sign(&envelope.payload)?;
         Ok((proposed.tx_id, envelope))
     }

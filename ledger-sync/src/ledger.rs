@@ -13,6 +13,7 @@ use thiserror::Error;
 use tonic::Code;
 
 use crate::limits;
+use crate::proposal::NotProposed;
 
 /// Full blocks in their order. The stream goes on for ever: it ends only with an error.
 pub type BlockStream = BoxStream<'static, Result<Block, StreamError>>;
@@ -270,6 +271,15 @@ pub enum SubmitError {
         /// What is missing or wrong.
         what: &'static str,
     },
+    /// The gateway answered with a transaction that was not proposed. Nothing was signed.
+    #[error("{endpoint} answered with another transaction than was proposed; it was not signed: find out why before anything else")]
+    Other {
+        /// The endpoint.
+        endpoint: String,
+        /// In what it differs.
+        #[source]
+        source: NotProposed,
+    },
 }
 
 impl SubmitError {
@@ -279,7 +289,11 @@ impl SubmitError {
             SubmitError::Endorse(fault) => fault.transient(),
             SubmitError::Submit { source, .. } => source.transient(),
             SubmitError::Unknown { .. } | SubmitError::Conflict { .. } => true,
-            SubmitError::Refused { .. } | SubmitError::Invalid { .. } | SubmitError::Sign(_) | SubmitError::Answer { .. } => false,
+            SubmitError::Refused { .. }
+            | SubmitError::Invalid { .. }
+            | SubmitError::Sign(_)
+            | SubmitError::Answer { .. }
+            | SubmitError::Other { .. } => false,
         }
     }
 }

@@ -29,6 +29,7 @@ pub use decode::{Decoded, Quarantine};
 pub use follow::{FollowError, Follower, Options, Progress, catch_up};
 pub use gateway::{GatewayClient, GatewayConfig};
 pub use ledger::{BlockStream, Committed, EvaluateError, Fault, Ledger, StreamError, SubmitError};
+pub use proposal::NotProposed;
 pub use verify::{BlockVerifier, VerifyError};
 
 /// Tells an error with everything below it, in one line.

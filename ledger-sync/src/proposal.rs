@@ -3,14 +3,16 @@
 use msp::{MspError, Signer};
 use prost::Message;
 use protos::common::{ChannelHeader, Envelope, Header, HeaderType, Payload, SignatureHeader};
+use protos::envelope::{self, UnpackError};
 use protos::orderer::{SeekInfo, SeekPosition, SeekSpecified, seek_info, seek_position};
 use protos::peer::{
-    ChaincodeHeaderExtension, ChaincodeId, ChaincodeInput, ChaincodeInvocationSpec, ChaincodeProposalPayload, ChaincodeSpec, Proposal,
-    SignedProposal,
+    ChaincodeActionPayload, ChaincodeHeaderExtension, ChaincodeId, ChaincodeInput, ChaincodeInvocationSpec, ChaincodeProposalPayload,
+    ChaincodeSpec, Proposal, SignedProposal, Transaction,
 };
 use protos::{prost_types, txid};
 use ring::rand::{SecureRandom, SystemRandom};
 use state::ids::Channel;
+use thiserror::Error;
 
 /// Random bytes that make a transaction's id unique.
 pub(crate) fn nonce() -> Result<Vec<u8>, MspError> {
@@ -41,6 +43,60 @@ impl Proposed {
         let signature = signer.sign(&proposal_bytes)?;
         Ok(SignedProposal { proposal_bytes, signature })
     }
+
+    /// Checks that a transaction was put together from this proposal and from endorsements of it, before it is signed: whoever
+    /// put it together could have put anything there.
+    pub(crate) fn check(&self, envelope: &Envelope) -> Result<(), NotProposed> {
+        let opened = envelope::open(envelope)?;
+        if opened.header != self.header {
+            return Err(NotProposed::Header);
+        }
+        let endorsed = envelope::endorsed(&opened)?;
+        // These bytes, not only what they decode to: the hash is over them.
+        let (header, payload) = visible(&opened.data)?;
+        if payload != self.payload {
+            return Err(NotProposed::Invocation);
+        }
+        if header != self.header.signature_header {
+            return Err(NotProposed::Header);
+        }
+        if endorsed.endorsed_proposal_hash != endorsed.invocation.proposal_hash {
+            return Err(NotProposed::Endorsed);
+        }
+        Ok(())
+    }
+}
+
+/// A transaction is not the one that was proposed.
+#[derive(Debug, Error)]
+pub enum NotProposed {
+    /// It can't be read.
+    #[error("it can't be read")]
+    Unpack(#[from] UnpackError),
+    /// It has another header.
+    #[error("its header is another one")]
+    Header,
+    /// It invokes something else.
+    #[error("it invokes something else")]
+    Invocation,
+    /// The endorsers saw another proposal.
+    #[error("its endorsements are of another proposal")]
+    Endorsed,
+}
+
+/// The header and the visible payload of a transaction's only action.
+fn visible(transaction: &[u8]) -> Result<(Vec<u8>, Vec<u8>), UnpackError> {
+    let undecodable = |source| UnpackError::Decode {
+        part: "transaction",
+        source,
+    };
+    let mut transaction = Transaction::decode(transaction).map_err(undecodable)?;
+    let actions = transaction.actions.len();
+    let Some(action) = transaction.actions.pop().filter(|_| actions == 1) else {
+        return Err(UnpackError::Actions(actions));
+    };
+    let payload = ChaincodeActionPayload::decode(action.payload.as_slice()).map_err(undecodable)?;
+    Ok((action.header, payload.chaincode_proposal_payload))
 }
 
 /// Builds a proposal to call a chaincode's function; `at` stands in the channel header.
@@ -141,4 +197,72 @@ pub(crate) fn seek(signer: &dyn Signer, channel: &Channel, range: Range, at: pro
     .encode_to_vec();
     let signature = signer.sign(&payload)?;
     Ok(Envelope { payload, signature })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{MemoryNetwork, START, prepared};
+    use protos::peer::ProposalResponsePayload;
+
+    fn proposed(signer: &dyn Signer, resource: &str) -> Proposed {
+        let args = vec![b"retire".to_vec(), resource.as_bytes().to_vec()];
+        let at = prost_types::Timestamp { seconds: START, nanos: 0 };
+        propose(signer, &Channel::new("smart-city-1").unwrap(), "charter", args, at).unwrap()
+    }
+
+    /// The transaction with its only action changed.
+    fn altered(envelope: &Envelope, change: impl FnOnce(&mut Vec<u8>, &mut ChaincodeActionPayload)) -> Envelope {
+        let mut payload = Payload::decode(envelope.payload.as_slice()).unwrap();
+        let mut transaction = Transaction::decode(payload.data.as_slice()).unwrap();
+        let action = &mut transaction.actions[0];
+        let mut inner = ChaincodeActionPayload::decode(action.payload.as_slice()).unwrap();
+        change(&mut action.header, &mut inner);
+        action.payload = inner.encode_to_vec();
+        payload.data = transaction.encode_to_vec();
+        Envelope {
+            payload: payload.encode_to_vec(),
+            signature: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_the_transaction_that_was_proposed_is_signed() {
+        let network = MemoryNetwork::new(&Channel::new("smart-city-1").unwrap(), &["CityMSP"]).unwrap();
+        let signer = network.signer("CityMSP").unwrap();
+        let (mine, other) = (proposed(signer.as_ref(), "a"), proposed(signer.as_ref(), "b"));
+        let honest = prepared(signer.as_ref(), &mine).unwrap();
+        mine.check(&honest).unwrap();
+        // Another proposal of the same member, whole.
+        let error = mine.check(&prepared(signer.as_ref(), &other).unwrap()).unwrap_err();
+        assert!(matches!(error, NotProposed::Header), "{error}");
+        // The same header around another invocation; the endorsements are of the honest one.
+        let invocation = other.payload.clone();
+        let swapped = altered(&honest, |_, action| action.chaincode_proposal_payload = invocation);
+        let error = mine.check(&swapped).unwrap_err();
+        assert!(matches!(error, NotProposed::Invocation), "{error}");
+        // The same with endorsements that fit it.
+        let fitting = Proposed {
+            tx_id: mine.tx_id.clone(),
+            header: mine.header.clone(),
+            payload: other.payload.clone(),
+        };
+        let error = mine.check(&prepared(signer.as_ref(), &fitting).unwrap()).unwrap_err();
+        assert!(matches!(error, NotProposed::Invocation), "{error}");
+        // The proposed invocation with the result of another one.
+        let foreign = altered(&honest, |_, action| {
+            let endorsed = action.action.as_mut().unwrap();
+            let mut response = ProposalResponsePayload::decode(endorsed.proposal_response_payload.as_slice()).unwrap();
+            response.proposal_hash[0] ^= 1;
+            endorsed.proposal_response_payload = response.encode_to_vec();
+        });
+        let error = mine.check(&foreign).unwrap_err();
+        assert!(matches!(error, NotProposed::Endorsed), "{error}");
+        // Another header inside the action.
+        let inner = altered(&honest, |header, _| header.push(0));
+        let error = mine.check(&inner).unwrap_err();
+        assert!(matches!(error, NotProposed::Header), "{error}");
+        let error = mine.check(&Envelope::default()).unwrap_err();
+        assert!(matches!(error, NotProposed::Unpack(_)), "{error}");
+    }
 }

@@ -10,6 +10,8 @@ mod transaction;
 pub use chain::{MemoryNetwork, Tamper};
 pub use ledger::{MemoryLedger, Misbehaviour};
 pub use transaction::Emit;
+#[cfg(test)]
+pub(crate) use transaction::prepared;
 
 /// The moment at which a network in memory starts, in seconds since the Unix epoch; each transaction is a second later.
 pub const START: i64 = 1_780_000_000;

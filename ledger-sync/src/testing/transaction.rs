@@ -163,6 +163,24 @@ pub(super) fn transaction(signer: &PemSigner, proposed: Proposed, effects: Effec
     Ok(Envelope { payload, signature }.encode_to_vec())
 }
 
+/// The transaction that an honest gateway makes of a proposal, of no effect.
+#[cfg(test)]
+pub(crate) fn prepared(signer: &PemSigner, proposed: &Proposed) -> Result<Envelope, MspError> {
+    let proposed = Proposed {
+        tx_id: proposed.tx_id.clone(),
+        header: proposed.header.clone(),
+        payload: proposed.payload.clone(),
+    };
+    let effects = Effects {
+        chaincode: chaincode::NAME.to_owned(),
+        event: None,
+        writes: Default::default(),
+        response: Response::default(),
+    };
+    let bytes = transaction(signer, proposed, effects)?;
+    Ok(Envelope::decode(bytes.as_slice()).expect("it was encoded just above"))
+}
+
 pub(super) fn moment(seconds: i64) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds, nanos: 0 }
 }
