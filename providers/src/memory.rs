@@ -23,6 +23,8 @@ pub enum Fault {
     LoseReply,
     /// The call does nothing and never answers.
     Hang,
+    /// The call changes nothing yet, and answers that what is there has to stop first.
+    StopFirst,
 }
 
 /// An object in the memory.
@@ -329,6 +331,10 @@ impl Provider for Memory {
         let fault = self.fault(&resource.name).await;
         if fault == Some(Fault::Refuse) {
             return Err(injected("make", external, Injected::Refused));
+        }
+        if fault == Some(Fault::StopFirst) {
+            let why = "what is there was told to stop".to_owned();
+            return Ok(Applied::Pending { external, why });
         }
         let mut world = self.world();
         let label = Label {

@@ -19,7 +19,7 @@ use state::inventory::{Entry, EntryState};
 use state::observation::Observation;
 use state::plan::{Action, Plan, Step};
 use state::reported::ReportedState;
-use state::resource::{Outputs, Resource};
+use state::resource::{OnDrift, Outputs, Resource};
 use thiserror::Error as ThisError;
 
 use crate::actual::{Actual, ActualError, Author, names};
@@ -327,8 +327,12 @@ impl Execution<'_> {
                 StepResult::Done
             }
             Answer::Applied(Applied::Pending { external, why }) => {
+                // What is not finished is no drift: the next pass goes on with it, and an observation confirms it. Healing goes on
+                // as healing: its order was applied whole before.
+                let healing = step.tx.is_none() && step.resource.on_drift == OnDrift::Heal;
+                let state = if healing { EntryState::Applied } else { EntryState::Intended };
                 record(&|entry| Entry {
-                    state: EntryState::Applied,
+                    state,
                     external: external.clone(),
                     ..entry
                 })?;

@@ -22,7 +22,7 @@ use state::inventory::EntryState;
 use state::observation::Observation;
 use state::paths;
 use state::plan::Action;
-use state::report::Condition;
+use state::report::{Condition, StepOutcome, StepReport};
 use state::resource::OnRetire;
 use support::{Chain, START, TestLedger, channel, city, kind, name, resource, scope, traffic};
 
@@ -109,6 +109,12 @@ impl Town {
 
     fn condition(&self, of: &str) -> Option<Condition> {
         self.ledger.statuses().get(of).map(|status| status.condition)
+    }
+
+    /// Every step that a report on the ledger tells of, oldest first.
+    fn told(&self) -> Vec<StepReport> {
+        let reports = self.ledger.submitted.lock().unwrap();
+        reports.iter().flat_map(|envelope| envelope.report().unwrap().0.steps).collect()
     }
 
     fn chain(&self, change: impl FnOnce(&mut Chain)) {
@@ -249,6 +255,84 @@ async fn a_failure_stops_its_dependants_only_and_is_tried_again() {
     assert!(town.actual().inventory().get(&name("db")).unwrap().failed.is_some());
     assert_eq!(town.converge(&charter).await, 1);
     assert_eq!(town.actual().inventory().get(&name("db")).unwrap().failed, None);
+}
+
+#[tokio::test]
+async fn an_amendment_that_takes_two_passes_is_finished_as_the_amendment() {
+    let town = Town::new(vec![json!({ "name": "web", "spec": { "port": 1 }, "on_drift": "report" })]);
+    let charter = town.charter();
+    town.converge(&charter).await;
+    town.chain(|chain| {
+        chain.amend(vec![resource(
+            json!({ "name": "web", "spec": { "port": 2 }, "on_drift": "report" }),
+        )])
+    });
+    let amended = town.ledger.chain.lock().unwrap().desired.resources()["web"].last().position;
+    town.memory.fail_next(&name("web"), Fault::StopFirst);
+    let first = town.pass(&charter).await;
+    assert!(matches!(first.executed[&name("web")], StepResult::Pending { .. }));
+    let entry = town.actual().inventory().get(&name("web")).unwrap().clone();
+    assert_eq!(
+        (entry.state, entry.resource.spec.to_value()),
+        (EntryState::Intended, json!({ "port": 2 }))
+    );
+    // Also a Charter that was started meanwhile goes on with it.
+    let second = town.pass(&town.charter()).await;
+    assert_eq!(
+        (second.plan.steps["web"].action, second.plan.steps["web"].tx),
+        (Action::Update, Some(amended))
+    );
+    assert!(second.converged);
+    assert_eq!(town.memory.objects()["smart-city-1/web"].spec.to_value(), json!({ "port": 2 }));
+    let told: Vec<_> = town.told().into_iter().filter(|step| step.tx == Some(amended)).collect();
+    assert_eq!(
+        told.iter().map(|step| step.outcome).collect::<Vec<_>>(),
+        [StepOutcome::Begun, StepOutcome::Done]
+    );
+    assert!(town.told().iter().all(|step| step.tx.is_some()), "nothing is called healed");
+}
+
+#[tokio::test]
+async fn healing_that_takes_two_passes_stays_healing() {
+    let town = Town::new(vec![json!({ "name": "web", "spec": { "port": 1 } })]);
+    let charter = town.charter();
+    town.converge(&charter).await;
+    town.memory.set("smart-city-1/web", "port", json!(9));
+    town.memory.fail_next(&name("web"), Fault::StopFirst);
+    town.pass(&charter).await;
+    assert_eq!(town.condition("web"), Some(Condition::Drifted));
+    let second = town.pass(&charter).await;
+    assert_eq!(second.plan.steps["web"].tx, None);
+    assert!(second.converged);
+    let told: Vec<_> = town.told().into_iter().filter(|step| step.tx.is_none()).collect();
+    assert_eq!(
+        told.iter().map(|step| step.outcome).collect::<Vec<_>>(),
+        [StepOutcome::Begun, StepOutcome::Done]
+    );
+}
+
+#[tokio::test]
+async fn what_is_only_not_ready_yet_is_waited_for_and_told_once() {
+    let town = Town::new(vec![json!({ "name": "web" })]);
+    let charter = town.charter();
+    town.memory.slow(5);
+    let first = town.pass(&charter).await;
+    assert!(matches!(first.executed[&name("web")], StepResult::Pending { .. }));
+    // The look after the deed was the first of five.
+    for _ in 0..4 {
+        let outcome = town.pass(&charter).await;
+        assert!(outcome.plan.is_empty() && !outcome.converged);
+        assert_eq!(outcome.statuses["web"].condition, Condition::Pending);
+    }
+    assert_eq!(town.ledger.submitted.lock().unwrap().len(), 1, "waiting is no news");
+    assert_eq!(town.converge(&charter).await, 1);
+    assert_eq!(town.memory.calls().apply, 1);
+    assert_eq!(town.condition("web"), Some(Condition::InSync));
+    assert_eq!(town.actual().inventory().get(&name("web")).unwrap().state, EntryState::Applied);
+    for _ in 0..3 {
+        town.pass(&charter).await;
+    }
+    assert_eq!(town.ledger.submitted.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]
