@@ -140,6 +140,10 @@ enum Command {
     /// Prints the dependency graph of what was ordered, in DOT.
     Graph,
     /// Rebuilds the store from the ledger's first block.
+    ///
+    /// A store that is lost, damaged or another history is replaced, and kept beside the new one; one that is only behind takes in
+    /// the rest. The record of what was done here, `actual`, is on no ledger: after a replacement the next pass finds what is owned by
+    /// its owner labels.
     Replay {
         /// Only compare commit ids: with the member's own store, or with another repository.
         #[arg(long, value_name = "REPO", num_args = 0..=1, require_equals = true)]
