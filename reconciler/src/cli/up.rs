@@ -53,7 +53,11 @@ pub(crate) async fn run(global: &Global, example: Option<&Path>, until: Until) -
     let mut services = Vec::new();
     let ended = tokio::select! {
         ended = work.run(until, &mut services) => ended,
-        () = &mut told => Ok(Exit::Clean),
+        () = &mut told => match until {
+            Until::Converged => Err(CliError::new("interrupted before everything converged")
+                .next("run charter up again: it goes on from what is there")),
+            Until::Stopped => Ok(Exit::Clean),
+        },
     };
     if until == Until::Stopped && ended.is_ok() {
         output::note("stopping: running steps are finished; what runs goes on, and the next start picks it up");
