@@ -50,6 +50,15 @@ impl Decoded {
             Decoded::Newer { position, .. } => *position,
         }
     }
+
+    /// The transaction.
+    pub fn tx_id(&self) -> &TxId {
+        match self {
+            Decoded::Event { event, .. } => &event.source.tx_id,
+            Decoded::Quarantine(quarantine) => &quarantine.tx_id,
+            Decoded::Newer { tx_id, .. } => tx_id,
+        }
+    }
 }
 
 /// A transaction whose event can't be taken in, as it stands under `quarantine/`.

@@ -1,21 +1,27 @@
 //! Checks a channel's evidence from its first block on: hash chain, orderers' and creators' signatures, and the signature of
-//! each report with the certificate that its transaction was signed with.
+//! each report with the certificate that its transaction was signed with. The chain has to be the one that a member's
+//! references were made from.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::StreamExt;
 use msp::Certificate;
 use prost::Message;
 use protos::common::Block;
 use protos::msp::SerializedIdentity;
+use state::canonical::Digest;
+use state::cursor::Cursor;
 use state::event::{EventBody, Position};
-use state::ids::{Channel, MemberId};
+use state::ids::{Channel, MemberId, TxId};
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::decode::Decoded;
 use crate::ledger::{Ledger, StreamError};
+use crate::limits;
 use crate::reports::{self, SignedReportError};
-use crate::verify::{BlockVerifier, VerifyError};
+use crate::verify::{BlockVerifier, Verified, VerifyError};
 
 /// What stood up to the check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +56,36 @@ pub enum EvidenceError {
         #[source]
         source: SignedReportError,
     },
+    /// The ledger gave fewer blocks than it says to have.
+    #[error("the ledger says that channel {channel} has {height} blocks and gave {verified}")]
+    Short {
+        /// The channel.
+        channel: Channel,
+        /// How many it says to have.
+        height: u64,
+        /// How many came and were verified.
+        verified: u64,
+    },
+    /// A reference was made from a block that the ledger does not have.
+    #[error("the ledger has {height} blocks of channel {channel}, block {needed} was taken in before: it is behind, or was reset")]
+    Behind {
+        /// The channel.
+        channel: Channel,
+        /// How many blocks the ledger has.
+        height: u64,
+        /// The block that was taken in.
+        needed: u64,
+    },
+    /// A reference was made from a transaction that says nothing to Charter now: the peer calls it something else than before.
+    #[error("transaction {position} ({tx_id}) of channel {channel} was taken in before and is not valid at that place now")]
+    Gone {
+        /// The channel.
+        channel: Channel,
+        /// The transaction's place.
+        position: Position,
+        /// The transaction.
+        tx_id: TxId,
+    },
     /// A transaction's creator can't be read.
     #[error("the creator of transaction {position} can't be read")]
     Creator {
@@ -58,28 +94,99 @@ pub enum EvidenceError {
     },
 }
 
-/// Checks everything that the ledger has of a channel now.
-pub async fn check(ledger: &dyn Ledger, channel: &Channel) -> Result<Evidence, EvidenceError> {
+/// Checks everything that the ledger has of a channel now, against what a member has of it: the hash of the first block as it
+/// was pinned, and where its references stand.
+pub async fn check(ledger: &dyn Ledger, channel: &Channel, pinned: Option<Digest>, cursors: &[Cursor]) -> Result<Evidence, EvidenceError> {
+    within(limits::FETCH, ledger, channel, pinned, cursors).await
+}
+
+/// The same, with the longest time from one block to the next.
+async fn within(
+    patience: Duration,
+    ledger: &dyn Ledger,
+    channel: &Channel,
+    pinned: Option<Digest>,
+    cursors: &[Cursor],
+) -> Result<Evidence, EvidenceError> {
     let height = ledger.height(channel).await?;
+    if let Some(needed) = cursors
+        .iter()
+        .map(|cursor| cursor.position.block)
+        .max()
+        .filter(|last| *last >= height)
+    {
+        return Err(EvidenceError::Behind {
+            channel: channel.clone(),
+            height,
+            needed,
+        });
+    }
     let mut evidence = Evidence::default();
     let mut verifier: Option<BlockVerifier> = None;
     let mut blocks = ledger.blocks(channel, 0).await?;
+    let mut deadline = Instant::now() + patience;
     while evidence.blocks < height {
-        let Some(block) = blocks.next().await else { break };
-        let block = block?;
-        match &mut verifier {
-            None => verifier = Some(BlockVerifier::start(channel.clone(), &block, None)?),
-            Some(verifier) => {
-                if let Some(verified) = verifier.verify(&block)? {
-                    for decoded in &verified.decoded {
-                        take(&block, decoded, &mut evidence)?;
-                    }
-                }
+        let late = || StreamError::Ended {
+            endpoint: "the ledger".into(),
+            channel: channel.clone(),
+            what: "it sent no new block in time",
+        };
+        // Looked at by itself: a stream that repeats its blocks for ever is never waited for.
+        if Instant::now() >= deadline {
+            return Err(late().into());
+        }
+        let next = tokio::time::timeout_at(deadline, blocks.next()).await.map_err(|_| late())?;
+        let block = next.ok_or_else(|| EvidenceError::Short {
+            channel: channel.clone(),
+            height,
+            verified: evidence.blocks,
+        })??;
+        let verified = match &mut verifier {
+            None => {
+                let started = BlockVerifier::start(channel.clone(), &block, pinned)?;
+                let genesis = Verified {
+                    number: 0,
+                    hash: started.genesis(),
+                    decoded: Vec::new(),
+                };
+                verifier = Some(started);
+                Some(genesis)
             }
+            Some(verifier) => verifier.verify(&block)?,
+        };
+        // A block that came before counts once.
+        let Some(verified) = verified else { continue };
+        compare(channel, &verified, cursors)?;
+        for decoded in &verified.decoded {
+            take(&block, decoded, &mut evidence)?;
         }
         evidence.blocks += 1;
+        deadline = Instant::now() + patience;
     }
     Ok(evidence)
+}
+
+/// Checks a block against the cursors that stand at it.
+fn compare(channel: &Channel, verified: &Verified, cursors: &[Cursor]) -> Result<(), EvidenceError> {
+    for cursor in cursors.iter().filter(|cursor| cursor.position.block == verified.number) {
+        if cursor.block_hash != verified.hash {
+            return Err(EvidenceError::Verify(VerifyError::Fork {
+                channel: channel.clone(),
+                block: verified.number,
+                expected: cursor.block_hash,
+                found: verified.hash,
+            }));
+        }
+        let same = |decoded: &Decoded| decoded.position() == cursor.position && *decoded.tx_id() == cursor.tx_id;
+        if !verified.decoded.iter().any(same) {
+            return Err(EvidenceError::Gone {
+                channel: channel.clone(),
+                position: cursor.position,
+                tx_id: cursor.tx_id.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn take(block: &Block, decoded: &Decoded, evidence: &mut Evidence) -> Result<(), EvidenceError> {
@@ -112,4 +219,23 @@ fn creator(block: &Block, position: Position) -> Option<Certificate> {
     let opened = protos::envelope::open(&envelope).ok()?;
     let identity = SerializedIdentity::decode(opened.signature.creator.as_slice()).ok()?;
     Certificate::from_pem(&identity.id_bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{MemoryNetwork, Misbehaviour};
+
+    #[tokio::test]
+    async fn a_stream_that_says_nothing_is_not_waited_for() {
+        let channel = Channel::new("smart-city-1").unwrap();
+        let network = MemoryNetwork::new(&channel, &["CityMSP"]).unwrap();
+        network.misbehave(Misbehaviour {
+            hung: true,
+            ..Misbehaviour::default()
+        });
+        let ledger = network.ledger("CityMSP");
+        let error = within(Duration::from_millis(20), &ledger, &channel, None, &[]).await.unwrap_err();
+        assert!(matches!(error, EvidenceError::Stream(StreamError::Ended { .. })), "{error}");
+    }
 }

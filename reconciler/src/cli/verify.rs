@@ -1,8 +1,11 @@
 //! `verify`: the chain of evidence, from the ledger's first block to the commits of what was done.
 
+use ledger_sync::branches::{CHANNEL, ChannelRecord};
 use ledger_sync::evidence;
 use msp::{Certificate, Signer};
 use serde::Serialize;
+use state::canonical::Digest;
+use state::cursor::Cursor;
 use state::git::Store;
 use state::ids::{Channel, MemberId};
 use state::paths;
@@ -10,6 +13,7 @@ use state::paths;
 use super::access::{self, Access};
 use super::error::{CliError, Doing, Exit};
 use super::{Format, Global, output, targets};
+use crate::view;
 
 #[derive(Serialize)]
 struct Row {
@@ -32,7 +36,8 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
         let signer = access::signer(&config)?;
         let certificate = Certificate::from_pem(signer.certificate_pem().as_bytes()).doing("the member's certificate can't be read")?;
         for channel in targets::channels(global, &config) {
-            let found = evidence::check(ledger.as_ref(), &channel)
+            let taken = taken(&store, &channel)?;
+            let found = evidence::check(ledger.as_ref(), &channel, taken.genesis, &taken.cursors)
                 .await
                 .map_err(|error| CliError::new(format!("channel {channel} does not stand up to the check")).because(error))?;
             rows.push(Row {
@@ -73,6 +78,39 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
         output::note("validation codes are the peer's word");
     }
     Ok(Exit::Clean)
+}
+
+/// What the store has taken in of a channel.
+#[derive(Default)]
+struct Taken {
+    /// The hash of the channel's first block, as it was pinned.
+    genesis: Option<Digest>,
+    /// Where `desired` and `reported` stand.
+    cursors: Vec<Cursor>,
+}
+
+/// Reads what the chain has to agree with.
+fn taken(store: &Store, channel: &Channel) -> Result<Taken, CliError> {
+    let mut taken = Taken::default();
+    for reference in [paths::desired_ref(channel), paths::reported_ref(channel)] {
+        let unread = || format!("cannot read {reference}");
+        let damaged = |what: &str| CliError::new(format!("{reference} {what}")).next("charter replay");
+        let Some(head) = store.head(&reference).doing(unread())? else {
+            continue;
+        };
+        let bytes = store.read(head, CHANNEL).doing(unread())?;
+        let record: Option<ChannelRecord> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let genesis = record
+            .filter(|record| record.channel == *channel)
+            .ok_or_else(|| damaged(&format!("has no {CHANNEL} of this channel")))?
+            .genesis;
+        if taken.genesis.replace(genesis).is_some_and(|other| other != genesis) {
+            return Err(damaged("was made from another first block than the channel's other references"));
+        }
+        let cursor = view::cursor(store, head).doing(unread())?;
+        taken.cursors.push(cursor.ok_or_else(|| damaged("has no cursor"))?);
+    }
+    Ok(taken)
 }
 
 /// Checks the signature of every commit of `actual`, and returns their number.
