@@ -9,10 +9,12 @@ use providers::Orphan;
 use reconciler::planner::render::{Style, render};
 use reconciler::planner::{Input, Known, Mode, plan, recorded, sequence, wanted};
 use serde_json::{Value, json};
+use state::desired::Loader;
 use state::event::Position;
 use state::ids::ResourceName;
 use state::inventory::{Entry, EntryState, Inventory};
 use state::observation::{FieldDrift, Observation};
+use state::paths;
 use state::plan::{Action, Base, Plan};
 use state::report::Condition;
 use state::resource::{OnRetire, Outputs};
@@ -444,6 +446,42 @@ fn an_orphan_goes_as_its_label_says() {
     assert_eq!(scene.action("old"), Some(Action::Delete));
     assert_eq!(scene.action("kept"), Some(Action::Forget));
     assert_eq!(scene.action("db"), None, "what is wanted is no orphan");
+}
+
+#[test]
+fn protection_outlives_a_lost_store() {
+    let mut scene = Scene::new(vec![json!({ "name": "db" }), json!({ "name": "old" })]);
+    scene.chain.retire(&["db", "old"]);
+    // The ledger refuses to retire what is protected; a store that says it was retired all the same deletes nothing either.
+    let mut loader = Loader::new(channel());
+    for (of, gone) in scene.chain.desired.retired() {
+        let mut gone = gone.clone();
+        gone.resource.protect = of.as_str() == "db";
+        let bytes = serde_json::to_vec(&gone).unwrap();
+        loader.take(&paths::resource("retired", &gone.resource.kind, of), &bytes).unwrap();
+    }
+    scene.chain.desired = loader.finish().unwrap();
+    for text in ["db", "old"] {
+        scene.orphans.push(Orphan {
+            name: name(text),
+            kind: kind(),
+            external: format!("x/{text}"),
+            on_retire: OnRetire::Delete,
+        });
+    }
+    insta::assert_snapshot!(scene.text(), @r#"
+      - memory/object old: delete
+          it was found by its owner label, and nobody wants it any more
+          retired by city in block 6, transaction 0
+
+    Findings:
+      denied memory/object db: retired by city in block 6, transaction 0, and it is protected: order it again and amend it with protect: false
+
+    Plan: 0 to create, 0 to change, 1 to delete. 1 denied.
+    "#);
+    assert_eq!(scene.condition("db"), Condition::Denied);
+    let denials = policies::check(&scene.plan(), &scene.inventory, &policies::LocalPolicy::default());
+    assert!(denials.is_empty(), "{denials:?}");
 }
 
 #[test]

@@ -164,13 +164,7 @@ fn leave(input: &Input<'_>, name: &ResourceName, leaving: Leaving<'_>, draft: &m
                 None
             } else if leaving.protect {
                 status.condition = Condition::Denied;
-                finding = Some((
-                    Severity::Denied,
-                    format!(
-                        "{}, and it is protected: order it again and amend it with protect: false",
-                        leaving.why
-                    ),
-                ));
+                finding = Some((Severity::Denied, is_protected(&leaving.why)));
                 None
             } else if leaving.on_retire == OnRetire::Retain {
                 let why = vec![leaving.why.clone(), "it is kept by agreement".to_owned()];
@@ -194,6 +188,10 @@ fn leave(input: &Input<'_>, name: &ResourceName, leaving: Leaving<'_>, draft: &m
     }
     draft.statuses.insert(name.clone(), status);
     Ok(())
+}
+
+fn is_protected(why: &str) -> String {
+    format!("{why}, and it is protected: order it again and amend it with protect: false")
 }
 
 /// Whether what an orphan's label names is wanted as that kind, or recorded: then it was observed, and is judged there.
@@ -229,6 +227,26 @@ fn orphaned(input: &Input<'_>, orphan: &Orphan, draft: &mut Draft) -> Result<(),
         .retired()
         .get(&orphan.name)
         .filter(|gone| gone.resource.kind == orphan.kind && gone.resource.owner == *input.member());
+    let mut status = ResourceStatus {
+        kind: orphan.kind.clone(),
+        condition: Condition::Deleting,
+        applied: None,
+        exports: Outputs::new(),
+        drift: Vec::new(),
+        why: None,
+    };
+    // A label doesn't say that it is protected, and the tombstone does: a step would be denied with the whole plan.
+    if let Some(gone) = gone.filter(|gone| gone.resource.protect) {
+        let message = is_protected(&asked(gone));
+        status.condition = Condition::Denied;
+        status.why = Some(message.clone());
+        draft.statuses.insert(orphan.name.clone(), status);
+        draft.findings.push(Finding {
+            severity: Severity::Denied,
+            ..notice(&message)
+        });
+        return Ok(());
+    }
     let resource = match gone {
         Some(gone) => gone.resource.clone(),
         None => Resource {
@@ -251,14 +269,7 @@ fn orphaned(input: &Input<'_>, orphan: &Orphan, draft: &mut Draft) -> Result<(),
         OnRetire::Delete => Action::Delete,
         OnRetire::Retain => Action::Forget,
     };
-    let status = ResourceStatus {
-        kind: orphan.kind.clone(),
-        condition: Condition::Deleting,
-        applied: None,
-        exports: Outputs::new(),
-        drift: Vec::new(),
-        why: why.first().cloned(),
-    };
+    status.why = why.first().cloned();
     draft.statuses.entry(orphan.name.clone()).or_insert(status);
     let step = Step {
         action,
