@@ -211,6 +211,41 @@ fn an_amended_order_and_a_drift_are_told_apart() {
 }
 
 #[test]
+fn every_field_of_an_amendment_is_told() {
+    let mut scene = Scene::new(vec![
+        json!({ "name": "cache" }),
+        json!({ "name": "db" }),
+        json!({ "name": "queue" }),
+        json!({ "name": "web", "spec": { "db": { "$ref": "db.outputs.id" } }, "depends_on": ["cache"] }),
+    ])
+    .applied();
+    scene.chain.amend(vec![resource(json!({
+        "name": "web", "spec": { "cache": { "$ref": "cache.outputs.id" } }, "depends_on": ["queue"],
+        "exports": ["id"], "on_retire": "retain", "on_drift": "report", "protect": true, "adopt": true,
+    }))]);
+    insta::assert_snapshot!(scene.text(), @r#"
+      ~ memory/object web: update
+          amended by city in block 6, transaction 0
+            /db         "db" → (none)
+            /cache      (none) → "cache"
+            on_retire   "delete" → "retain"
+            on_drift    "heal" → "report"
+            protect     false → true
+            adopt       false → true
+            depends_on  ["db"] → ["queue"]
+            exports     [] → ["id"]
+
+    Plan: 0 to create, 1 to change, 0 to delete.
+    "#);
+    // What it only refers to anew is told once, as the field that refers.
+    scene.chain.amend(vec![resource(json!({
+        "name": "web", "spec": { "cache": { "$ref": "cache.outputs.id" }, "db": { "$ref": "db.outputs.id" } },
+    }))]);
+    let paths: Vec<String> = scene.plan().steps["web"].changes.iter().map(|change| change.path.clone()).collect();
+    assert_eq!(paths, ["/cache"]);
+}
+
+#[test]
 fn drift_is_only_reported_where_the_order_says_so() {
     let mut scene = Scene::new(vec![json!({ "name": "db", "on_drift": "report" })]).applied();
     scene.drift("db", None);

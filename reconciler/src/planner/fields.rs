@@ -1,6 +1,10 @@
 //! Changed fields: from what is there to what will be, with values that are known only later left open.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
+use state::canonical::CanonicalError;
+use state::ids::ResourceName;
 use state::observation::FieldDrift;
 use state::plan::FieldChange;
 use state::resource::Resource;
@@ -16,16 +20,22 @@ pub(super) fn created(resource: &Resource, known: &Known<'_>) -> Vec<FieldChange
 }
 
 /// The fields in which an order differs from what was applied: the specification's, and the resource's own by their names.
-pub(super) fn amended(applied: &Resource, ordered: &Resource, known: &Known<'_>) -> Vec<FieldChange> {
+pub(super) fn amended(applied: &Resource, ordered: &Resource, known: &Known<'_>) -> Result<Vec<FieldChange>, CanonicalError> {
     let mut changes = Vec::new();
     compare_maps("", applied.spec.as_map(), ordered.spec.as_map(), known, &mut changes);
-    own_fields(applied, ordered, &mut changes);
-    changes
+    own_fields(applied, ordered, &mut changes)?;
+    Ok(changes)
 }
 
 /// The fields outside the specification in which an order differs from what was applied.
-pub(super) fn own_fields(applied: &Resource, ordered: &Resource, changes: &mut Vec<FieldChange>) {
-    let text = |value: &dyn std::fmt::Debug| Some(Value::String(format!("{value:?}").to_lowercase()));
+pub(super) fn own_fields(applied: &Resource, ordered: &Resource, changes: &mut Vec<FieldChange>) -> Result<(), CanonicalError> {
+    // What was applied names what its references meant among its dependencies: a reference is told as the field that holds it.
+    let referred: BTreeSet<&ResourceName> = ordered.spec.referred().collect();
+    let named = |all: &BTreeSet<ResourceName>| -> BTreeSet<ResourceName> {
+        let named = all.iter().filter(|name| !referred.contains(name));
+        named.cloned().collect()
+    };
+    let (came_after, comes_after) = (named(&applied.depends_on), named(&ordered.depends_on));
     for (path, same, from, to) in [
         (
             "region",
@@ -36,20 +46,32 @@ pub(super) fn own_fields(applied: &Resource, ordered: &Resource, changes: &mut V
         (
             "on_retire",
             applied.on_retire == ordered.on_retire,
-            text(&applied.on_retire),
-            text(&ordered.on_retire),
+            Some(serde_json::to_value(applied.on_retire)?),
+            Some(serde_json::to_value(ordered.on_retire)?),
         ),
         (
             "on_drift",
             applied.on_drift == ordered.on_drift,
-            text(&applied.on_drift),
-            text(&ordered.on_drift),
+            Some(serde_json::to_value(applied.on_drift)?),
+            Some(serde_json::to_value(ordered.on_drift)?),
         ),
         (
             "protect",
             applied.protect == ordered.protect,
             Some(Value::Bool(applied.protect)),
             Some(Value::Bool(ordered.protect)),
+        ),
+        (
+            "adopt",
+            applied.adopt == ordered.adopt,
+            Some(Value::Bool(applied.adopt)),
+            Some(Value::Bool(ordered.adopt)),
+        ),
+        (
+            "depends_on",
+            came_after == comes_after,
+            Some(names(&came_after)),
+            Some(names(&comes_after)),
         ),
         (
             "exports",
@@ -66,6 +88,7 @@ pub(super) fn own_fields(applied: &Resource, ordered: &Resource, changes: &mut V
             });
         }
     }
+    Ok(())
 }
 
 fn names<T: ToString>(items: impl IntoIterator<Item = T>) -> Value {

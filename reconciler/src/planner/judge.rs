@@ -290,14 +290,14 @@ fn present<'a>(
     let mut changes = if differs { fields::drifted(drift) } else { Vec::new() };
     let (reason, tx, condition) = if amended {
         if differs {
-            fields::own_fields(&entry.resource, resource, &mut changes);
+            fields::own_fields(&entry.resource, resource, &mut changes)?;
         } else {
-            changes = fields::amended(&entry.resource, resource, known);
+            changes = fields::amended(&entry.resource, resource, known)?;
         }
         (asked(ordered), Some(ordered.last().position), Condition::Pending)
     } else if moved {
         if changes.is_empty() {
-            changes = fields::amended(&entry.resource, resource, known);
+            changes = fields::amended(&entry.resource, resource, known)?;
         }
         ("a value that it refers to changed".to_owned(), None, Condition::Pending)
     } else if entry.state != EntryState::Applied {
