@@ -29,6 +29,7 @@ pub(crate) async fn run(global: &Global, word: Word) -> Result<Exit, CliError> {
             let said = match word {
                 Word::Pause => "paused: nothing is applied; observing and reporting go on",
                 Word::Resume => "resumed",
+                Word::Reconcile if control.paused(&channel) => "paused: a pass only observes and reports; charter resume ends that",
                 Word::Reconcile if control.is_held() => "asked the running service for a pass",
                 Word::Reconcile => "passing now",
             };

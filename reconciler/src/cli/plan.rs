@@ -170,6 +170,7 @@ async fn preview(controller: &Controller, document: &Document) -> Result<Plan, P
 pub(crate) async fn apply(global: &Global, kept: Option<&Path>, consent: Consent) -> Result<Exit, CliError> {
     let kept = kept.map(read).transpose()?;
     let mut exit = Exit::Clean;
+    let mut matched = 0;
     for config in targets::configs(global)? {
         if kept.as_ref().is_some_and(|plan| plan.base.member != config.member) {
             continue;
@@ -184,6 +185,7 @@ pub(crate) async fn apply(global: &Global, kept: Option<&Path>, consent: Consent
             if kept.as_ref().is_some_and(|plan| plan.base.channel != channel) {
                 continue;
             }
+            matched += 1;
             let plan = match &kept {
                 Some(plan) => plan.clone(),
                 None => observe(&config, &channel).await?.plan,
@@ -193,6 +195,15 @@ pub(crate) async fn apply(global: &Global, kept: Option<&Path>, consent: Consent
                 if plan.is_empty() {
                     continue;
                 }
+            }
+            // Asked again by the pass itself: this is only so that nobody takes silence for success.
+            if control.paused(&channel) && !plan.is_empty() {
+                return Err(
+                    CliError::new(format!("{} is paused on {channel}; nothing was applied there", config.member))
+                        .next(format!("charter resume --member {} --channel {channel}", config.member)),
+                );
+            }
+            if kept.is_none() {
                 output::confirm(&format!("Do this for {} on {channel}?", config.member), consent)?;
             }
             let access = Access::open(global).await?;
@@ -201,7 +212,14 @@ pub(crate) async fn apply(global: &Global, kept: Option<&Path>, consent: Consent
             exit = exit.worse(done?);
         }
     }
-    Ok(exit)
+    match kept {
+        Some(plan) if matched == 0 => Err(CliError::new(format!(
+            "the plan is for member {} on channel {}, which is not here",
+            plan.base.member, plan.base.channel
+        ))
+        .next("name its data directory with --data-dir, or its configuration with --config")),
+        _ => Ok(exit),
+    }
 }
 
 fn read(path: &Path) -> Result<Plan, CliError> {
