@@ -4,14 +4,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use providers::{Deleted, Orphan, Scope};
+use providers::machine::Machine;
+use providers::{Deleted, Orphan, Scope, Wanted};
+use state::git::Store;
 use state::ids::{Channel, MemberId};
+use state::observation::Observation;
+use state::report::Condition;
 
 use super::error::{CliError, Consent, Doing, Exit};
+use super::standing::{self, Standing};
 use super::{Global, access, output, targets};
 use crate::config::Config;
 use crate::control::Control;
 use crate::service::registry;
+use crate::view::ChannelView;
 
 /// How long deleting may take before `down` gives up and leaves the data directory.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -51,6 +57,7 @@ pub(crate) async fn run(global: &Global, consent: Consent) -> Result<Exit, CliEr
     })?;
     let mut owned = Vec::new();
     for config in &configs {
+        can_see(config).await?;
         for channel in &config.ledger.channels {
             owned.extend(
                 orphans(config, channel)
@@ -80,6 +87,70 @@ pub(crate) async fn run(global: &Global, consent: Consent) -> Result<Exit, CliEr
     remove(data_dir)?;
     output::note(&format!("deleted {} resources and {}", owned.len(), data_dir.display()));
     Ok(Exit::Clean)
+}
+
+/// Makes sure that what a member's record says it owns can be looked at: on a disk that is not mounted, or from records that can't be
+/// read, nothing is seen, and that is not the same as nothing there.
+async fn can_see(config: &Config) -> Result<(), CliError> {
+    let member = &config.member;
+    if !config.store().exists() {
+        // Without a record, what its providers see is all that is known.
+        return Ok(());
+    }
+    let broken = || format!("cannot read what {member} owns; nothing was deleted");
+    let unreadable = |error: CliError| error.next(format!("charter replay --member {member}, then charter down again"));
+    let store = Store::open(&config.store()).doing(broken()).map_err(unreadable)?;
+    let registry = registry(config).doing(format!("the providers of {member} can't be set up"))?;
+    for channel in &config.ledger.channels {
+        let view = ChannelView::load(&store, channel).doing(broken()).map_err(unreadable)?;
+        // A rebuilt store has no record of its own yet; what the member has reported is a word too.
+        let reported = standing::from(&view, channel, Some(member));
+        let there = |one: &&Standing| !matches!(one.condition, None | Some(Condition::Deleted | Condition::Retained));
+        let inventory = view.inventory;
+        match inventory.entries().len().max(reported.iter().filter(there).count()) {
+            0 => continue,
+            owned => rooted(config, owned)?,
+        }
+        let scope = Scope {
+            channel: channel.clone(),
+            member: member.clone(),
+        };
+        for provider in registry.providers() {
+            let kinds = provider.kinds();
+            let entries = inventory.entries().iter().filter(|(_, entry)| kinds.contains(&entry.resource.kind));
+            let wanted: Vec<Wanted<'_>> = entries
+                .map(|(name, entry)| Wanted {
+                    name,
+                    kind: &entry.resource.kind,
+                    resource: None,
+                })
+                .collect();
+            for (name, observation) in provider.observe(&scope, &wanted).await.resources {
+                if let Observation::Unknown { why } = observation {
+                    return Err(CliError::new(format!(
+                        "{member} owns {channel}/{name}, and it can't be seen: {why}; the data directory stays"
+                    ))
+                    .next("mend that, and run charter down again"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that the machine's root is there.
+fn rooted(config: &Config, owned: usize) -> Result<(), CliError> {
+    let Some(machine) = &config.machine else { return Ok(()) };
+    let there = Machine::new(machine.clone()).doing(format!("the machine of {} can't be set up", config.member))?;
+    if there.has_root() {
+        return Ok(());
+    }
+    Err(CliError::new(format!(
+        "{} owns {owned} resources, and its machine's root {} is not there; the data directory stays",
+        config.member,
+        machine.root.display()
+    ))
+    .next("mount it, and run charter down again; if it is really gone, make the folder with an empty .charter folder in it first"))
 }
 
 async fn orphans(config: &Config, channel: &Channel) -> Result<Vec<Orphan>, CliError> {
@@ -130,6 +201,10 @@ async fn delete(configs: &[Config]) -> Result<(), CliError> {
             }
         }
         if left == 0 {
+            // A disk may have gone meanwhile, and then nothing left is nothing seen.
+            for config in configs {
+                can_see(config).await?;
+            }
             return Ok(());
         }
         if started.elapsed() > DEADLINE {
