@@ -19,7 +19,7 @@ use super::{Format, Global, output, targets};
 use crate::config::Config;
 use crate::view;
 
-/// The most commits that one call shows.
+/// The most commits of one reference that one call shows.
 const LIMIT: usize = 10_000;
 
 #[derive(Serialize)]
@@ -103,8 +103,29 @@ fn head(store: &Store, reference: &str) -> Result<Option<CommitId>, CliError> {
 }
 
 fn log(store: &Store, said_on: &'static str, commit: CommitId, path: Option<&str>) -> Result<Vec<Entry>, CliError> {
-    let infos = store.log(commit, path, LIMIT).doing("cannot read the history")?;
-    Ok(infos.iter().map(|info| Entry::new(said_on, info)).collect())
+    // One more than is shown tells whether there are more.
+    let infos = store.log(commit, path, LIMIT + 1).doing("cannot read the history")?;
+    if infos.len() > LIMIT {
+        output::note(&format!(
+            "only the newest {LIMIT} commits of {said_on}/ are shown; all of them: git -C {} log {commit}{}",
+            store.path().display(),
+            path.map_or_else(String::new, |path| format!(" -- {path}"))
+        ));
+    }
+    Ok(infos.iter().take(LIMIT).map(|info| Entry::new(said_on, info)).collect())
+}
+
+/// Finds the newest commit that fits, however far back it is. The references of a ledger are a straight line.
+fn find(store: &Store, newest: CommitId, fits: impl Fn(&CommitInfo) -> bool) -> Result<Option<CommitId>, CliError> {
+    let mut next = Some(newest);
+    while let Some(id) = next {
+        let info = store.commit(id).doing("cannot read the history")?;
+        if fits(&info) {
+            return Ok(Some(id));
+        }
+        next = info.parents.first().copied();
+    }
+    Ok(None)
 }
 
 /// Everything that the refs of a channel say of one resource, newest first: what was done is in its owner's store only.
@@ -169,9 +190,9 @@ fn resolve(global: &Global, word: &str) -> Result<(String, DesiredState), CliErr
                     None => Some(newest),
                     Some(block) => at_block(&store, newest, block)?,
                 }
-            } else if block.is_none() && name.len() >= 7 {
-                let infos = store.log(newest, None, LIMIT).doing("cannot read the history")?;
-                infos.iter().map(|info| info.id).find(|id| id.to_string().starts_with(name))
+            } else if block.is_none() && name.len() >= 7 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                let start = name.to_ascii_lowercase();
+                find(&store, newest, |info| info.id.to_string().starts_with(&start))?
             } else {
                 None
             };
@@ -186,12 +207,8 @@ fn resolve(global: &Global, word: &str) -> Result<(String, DesiredState), CliErr
 }
 
 fn at_block(store: &Store, newest: CommitId, block: u64) -> Result<Option<CommitId>, CliError> {
-    let infos = store.log(newest, None, LIMIT).doing("cannot read the history")?;
     let number = |info: &CommitInfo| info.trailer("Ledger-Block").and_then(|number| number.parse::<u64>().ok());
-    Ok(infos
-        .iter()
-        .find(|info| number(info).is_some_and(|number| number <= block))
-        .map(|info| info.id))
+    find(store, newest, |info| number(info).is_some_and(|number| number <= block))
 }
 
 #[derive(Serialize)]
