@@ -28,20 +28,42 @@ pub(crate) fn last_address(data_dir: &Path) -> Option<SocketAddr> {
     std::fs::read_to_string(address_file(data_dir)).ok()?.trim().parse().ok()
 }
 
-/// Serves a ledger at the address that its data directory remembers, or at a free one if that is taken, and remembers it.
-pub(crate) async fn serve(ledger: embedded::Ledger, data_dir: &Path, listen: Option<SocketAddr>) -> Result<Server, CliError> {
+/// Where a ledger may be served when the address that its data directory remembers is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    /// Anywhere, and remembered: whoever asks tells the members.
+    Remembered,
+    /// Anywhere, for the length of a command.
+    Once,
+    /// Nowhere: the members' configurations name the address.
+    Refused,
+}
+
+/// Serves a ledger at an address that was asked for, or at the one that its data directory remembers.
+pub(crate) async fn serve(
+    ledger: embedded::Ledger,
+    data_dir: &Path,
+    listen: Option<SocketAddr>,
+    elsewhere: Elsewhere,
+) -> Result<Server, CliError> {
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let server = match (listen, last_address(data_dir)) {
         (Some(address), _) => Server::bind(ledger, address).await,
         (None, None) => Server::bind(ledger, anywhere).await,
         (None, Some(address)) => match Server::bind(ledger.clone(), address).await {
-            Err(LedgerError::Serve { .. }) => Server::bind(ledger, anywhere).await,
+            Err(LedgerError::Serve { .. }) if elsewhere != Elsewhere::Refused => Server::bind(ledger, anywhere).await,
             other => other,
         },
     };
-    let server = server.map_err(|error| CliError::new("the embedded ledger can't be served").because(error))?;
-    let path = address_file(data_dir);
-    std::fs::write(&path, format!("{}\n", server.address())).doing(format!("cannot write {}", path.display()))?;
+    let server = server.map_err(|error| {
+        CliError::new("the embedded ledger can't be served")
+            .because(error)
+            .next("free that address, or name another one with --listen and in ledger.endpoint of the members' charter.toml")
+    })?;
+    if elsewhere != Elsewhere::Once || last_address(data_dir).is_none() {
+        let path = address_file(data_dir);
+        std::fs::write(&path, format!("{}\n", server.address())).doing(format!("cannot write {}", path.display()))?;
+    }
     Ok(server)
 }
 
@@ -62,7 +84,7 @@ impl Access {
         }
         match embedded::Ledger::open(&ledger_folder(&global.data_dir)) {
             Ok(ledger) => {
-                let server = serve(ledger, &global.data_dir, None).await?;
+                let server = serve(ledger, &global.data_dir, None, Elsewhere::Once).await?;
                 output::note("the embedded ledger was started for this command; its one operator holds every member's key");
                 let endpoint = Some(endpoint(server.address()));
                 Ok(Self {

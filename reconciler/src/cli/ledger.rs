@@ -32,7 +32,7 @@ pub(crate) async fn serve(global: &Global, listen: Option<SocketAddr>) -> Result
             channel.height
         ));
     }
-    let server = access::serve(ledger, &global.data_dir, listen).await?;
+    let server = access::serve(ledger, &global.data_dir, listen, access::Elsewhere::Refused).await?;
     output::line(&format!("listening on {}", access::endpoint(server.address())));
     let shutdown = server.shutdown_handle();
     let finished = server.finished();

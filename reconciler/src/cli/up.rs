@@ -42,7 +42,7 @@ pub(crate) async fn run(global: &Global, example: Option<&Path>, until: Until) -
     tokio::pin!(told);
     let network = example_network(global, example)?;
     let ledger = start_ledger(global, &network)?;
-    let server = access::serve(ledger.clone(), &global.data_dir, None).await?;
+    let server = access::serve(ledger.clone(), &global.data_dir, None, access::Elsewhere::Remembered).await?;
     output::note(embedded::TRUST_NOTICE);
     let work = Up {
         global,
