@@ -270,11 +270,7 @@ pub fn config(opened: &Opened) -> Result<Config, UnpackError> {
 }
 
 /// Reads an invocation; the hash is over the action's own signature header, as a peer computes it.
-fn invocation(
-    opened: &Opened,
-    signature_header: &[u8],
-    visible_payload: &[u8],
-) -> Result<InvocationParts, UnpackError> {
+fn invocation(opened: &Opened, signature_header: &[u8], visible_payload: &[u8]) -> Result<InvocationParts, UnpackError> {
     let extension: ChaincodeHeaderExtension = decode(&opened.channel.extension, parts::HEADER_EXTENSION)?;
     let chaincode = extension.chaincode_id.ok_or(UnpackError::Missing(parts::HEADER_EXTENSION))?;
     let payload: ChaincodeProposalPayload = decode(visible_payload, parts::PROPOSAL_PAYLOAD)?;
