@@ -263,7 +263,6 @@ impl Controller {
         let mut executed = BTreeMap::new();
         if executes && denials.is_empty() && !plan.is_empty() {
             executed = self.execute(&plan, loaded, &observed, actual, shutdown).await?;
-            actual.carried_out(reporting::carried_out(&plan, &executed))?;
         }
         let touched = |name: &ResourceName| {
             executed

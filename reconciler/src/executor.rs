@@ -18,12 +18,14 @@ use state::ids::ResourceName;
 use state::inventory::{Entry, EntryState};
 use state::observation::Observation;
 use state::plan::{Action, Plan, Step};
+use state::report::StepReport;
 use state::reported::ReportedState;
 use state::resource::{OnDrift, Outputs, Resource};
 use thiserror::Error as ThisError;
 
 use crate::actual::{Actual, ActualError, Author, names};
 use crate::planner::{Known, PlanError, recorded, sequence};
+use crate::reporting::carried_out;
 use crate::shutdown::Shutdown;
 
 /// The bounds of an execution.
@@ -125,7 +127,7 @@ enum Answer {
 }
 
 impl Execution<'_> {
-    /// Walks the plan. Results stay staged in `actual` until its next commit.
+    /// Walks the plan. Results, and what a report has to tell of them, stay staged in `actual` until its next commit.
     pub async fn run(&self, actual: &mut Actual) -> Result<BTreeMap<ResourceName, StepResult>, ExecuteError> {
         let mut fresh: BTreeMap<ResourceName, Outputs> = BTreeMap::new();
         // Deleted in this pass, to be made anew in the next wave.
@@ -141,17 +143,24 @@ impl Execution<'_> {
                 return Ok(walk.results);
             }
             let mut calls = Vec::new();
+            let mut told: Vec<StepReport> = Vec::new();
             for (name, step) in wave {
-                match self.prepare(step, cleared.contains(name), actual, &fresh)? {
-                    Prepared::Call(provider, call) => calls.push((name, step, provider, call)),
+                let result = match self.prepare(step, cleared.contains(name), actual, &fresh)? {
+                    Prepared::Call(provider, call) => {
+                        calls.push((name, step, provider, call));
+                        continue;
+                    }
                     Prepared::Recorded(outputs) => {
                         fresh.insert(name.clone(), outputs);
-                        walk.settle(name, StepResult::Done);
+                        StepResult::Done
                     }
-                    Prepared::Forgotten => walk.settle(name, StepResult::Done),
-                    Prepared::Failed(why) => walk.settle(name, StepResult::Failed { why }),
-                }
+                    Prepared::Forgotten => StepResult::Done,
+                    Prepared::Failed(why) => StepResult::Failed { why },
+                };
+                told.extend(carried_out(self.plan.digest, step, &result));
+                walk.settle(name, result);
             }
+            actual.carried_out(std::mem::take(&mut told))?;
             if calls.is_empty() {
                 continue;
             }
@@ -167,13 +176,17 @@ impl Execution<'_> {
             answers.sort_by_key(|(name, ..)| *name);
             for (name, step, answer) in answers {
                 match self.settle(step, answer, actual, &mut fresh)? {
-                    Some(result) => walk.settle(name, result),
+                    Some(result) => {
+                        told.extend(carried_out(self.plan.digest, step, &result));
+                        walk.settle(name, result);
+                    }
                     None => {
                         cleared.insert(name);
                         walk.again(name);
                     }
                 }
             }
+            actual.carried_out(told)?;
         }
     }
 

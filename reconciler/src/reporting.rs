@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use state::canonical::{self, CanonicalError, Digest};
 use state::event::Position;
 use state::ids::{Channel, MemberId, ResourceName};
-use state::plan::Plan;
+use state::plan::Step;
 use state::report::{MAX_STEPS, Report, ResourceStatus, StepOutcome, StepReport, whole};
 use state::reported::{MemberReports, ReportedState};
 use state::time::Timestamp;
@@ -123,24 +123,20 @@ fn heartbeat_due(before: Option<&MemberReports>, basis: Basis<'_>) -> bool {
     }
 }
 
-/// What a report tells of the steps of a pass: those that were begun.
-pub fn carried_out(plan: &Plan, executed: &BTreeMap<ResourceName, StepResult>) -> Vec<StepReport> {
-    let told = executed.iter().filter_map(|(name, result)| {
-        let step = plan.steps.get(name)?;
-        let outcome = match result {
-            StepResult::Done => StepOutcome::Done,
-            StepResult::Pending { .. } => StepOutcome::Begun,
-            StepResult::Failed { .. } => StepOutcome::Failed,
-            StepResult::Skipped { .. } => return None,
-        };
-        Some(StepReport {
-            resource: name.clone(),
-            action: step.action,
-            outcome,
-            tx: step.tx,
-            fields: step.changes.iter().take(FIELDS).map(|change| change.path.clone()).collect(),
-            plan: plan.digest,
-        })
-    });
-    told.collect()
+/// What a report tells of a step: nothing if it was not begun.
+pub fn carried_out(plan: Digest, step: &Step, result: &StepResult) -> Option<StepReport> {
+    let outcome = match result {
+        StepResult::Done => StepOutcome::Done,
+        StepResult::Pending { .. } => StepOutcome::Begun,
+        StepResult::Failed { .. } => StepOutcome::Failed,
+        StepResult::Skipped { .. } => return None,
+    };
+    Some(StepReport {
+        resource: step.resource.name.clone(),
+        action: step.action,
+        outcome,
+        tx: step.tx,
+        fields: step.changes.iter().take(FIELDS).map(|change| change.path.clone()).collect(),
+        plan,
+    })
 }

@@ -367,6 +367,30 @@ async fn killed_between_intent_and_deed_the_next_one_goes_on() {
 }
 
 #[tokio::test]
+async fn what_was_healed_before_a_kill_is_told_after_it() {
+    let town = Town::new(db_and_web());
+    let charter = town.charter();
+    town.converge(&charter).await;
+    town.pass(&charter).await;
+    town.memory.set("smart-city-1/db", "size", json!(9));
+    town.memory.set("smart-city-1/web", "db", json!("elsewhere"));
+    // Killed while `web` is being healed: `db` was healed in the wave before.
+    town.memory.fail_next(&name("web"), Fault::Hang);
+    let never = Shutdown::never();
+    let pass = charter.reconcile_once(Pass::default(), &never);
+    assert!(tokio::time::timeout(Duration::from_millis(120), pass).await.is_err());
+    drop(charter);
+    assert_eq!(town.memory.objects()["smart-city-1/db"].spec.to_value(), json!({ "size": 2 }));
+    town.converge(&town.charter()).await;
+    let told = town.told();
+    let of = |of: &str| -> Vec<_> { told.iter().filter(|step| step.resource.as_str() == of).skip(1).collect() };
+    assert_eq!(of("db").len(), 1, "told once");
+    assert_eq!((of("db")[0].outcome, of("db")[0].tx), (StepOutcome::Done, None));
+    assert_eq!(of("db")[0].fields, ["/size"]);
+    assert_eq!(of("web").iter().map(|step| step.outcome).collect::<Vec<_>>(), [StepOutcome::Done]);
+}
+
+#[tokio::test]
 async fn killed_between_deed_and_record_nothing_is_made_twice() {
     let town = Town::new(db_and_web());
     let charter = town.charter();
@@ -459,6 +483,12 @@ async fn a_resource_that_cannot_be_changed_is_replaced() {
     assert!(outcome.converged);
     assert_eq!(town.memory.objects()["smart-city-1/db"].spec.to_value(), json!({ "fixed": 2 }));
     assert_eq!((town.memory.calls().created, town.memory.calls().delete), (2, 1));
+    let told: Vec<_> = town.told().iter().map(|step| (step.action, step.outcome)).collect();
+    assert_eq!(
+        told,
+        [(Action::Create, StepOutcome::Done), (Action::Replace, StepOutcome::Done)],
+        "deleting and making anew are one step"
+    );
 }
 
 #[tokio::test]
