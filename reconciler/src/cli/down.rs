@@ -70,7 +70,9 @@ pub(crate) async fn run(global: &Global, consent: Consent) -> Result<Exit, CliEr
     for (member, channel, orphan) in &owned {
         output::line(&format!(
             "- {member} {channel}/{} ({}) {}",
-            orphan.name, orphan.kind, orphan.external
+            orphan.name,
+            orphan.kind,
+            output::plain(&orphan.external)
         ));
     }
     output::confirm(
@@ -210,7 +212,7 @@ async fn delete(configs: &[Config]) -> Result<(), CliError> {
         if started.elapsed() > DEADLINE {
             let reasons: Vec<String> = last
                 .iter()
-                .map(|((member, external), why)| format!("{member} {external}: {why}"))
+                .map(|((member, external), why)| format!("{member} {}", output::plain(&format!("{external}: {why}"))))
                 .collect();
             return Err(CliError::new(format!(
                 "{left} resources could not be deleted; the data directory stays\n  {}",

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
+use super::output;
+
 /// How a command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -98,12 +100,12 @@ impl CliError {
 
     /// The error as standard error shows it.
     pub(crate) fn render(&self) -> String {
-        let mut out = format!("charter: {}\n", self.message);
+        let mut out = format!("charter: {}\n", output::lines(&self.message));
         for cause in &self.causes {
-            let _ = writeln!(out, "  because {}", cause.replace('\n', "\n    "));
+            let _ = writeln!(out, "  because {}", output::lines(cause).replace('\n', "\n    "));
         }
         if let Some(next) = &self.next {
-            let _ = writeln!(out, "  next: {next}");
+            let _ = writeln!(out, "  next: {}", output::lines(next));
         }
         out
     }

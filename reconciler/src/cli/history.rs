@@ -252,7 +252,7 @@ pub(crate) fn diff(global: &Global, from: &str, to: &str) -> Result<Exit, CliErr
                 _ => format!(
                     "~ {} {}: {} -> {}",
                     difference.resource,
-                    difference.path,
+                    output::plain(&difference.path),
                     value(&difference.from),
                     value(&difference.to)
                 ),

@@ -60,7 +60,7 @@ pub(crate) async fn run(global: &Global, file: Option<&Path>, out: Option<&Path>
                 None => {
                     let outcome = observe(&config, &channel).await?;
                     for denial in &outcome.denials {
-                        output::note(&format!("denied: {}", denial.message));
+                        output::note(&format!("denied: {}", output::plain(&denial.message)));
                     }
                     let denied = !outcome.denials.is_empty();
                     (outcome.plan, denied)
@@ -303,10 +303,10 @@ async fn once(config: &Config, channel: &Channel, ledger: Arc<dyn Ledger>, plan:
                 format!("failed: {why}")
             }
         };
-        output::line(&format!("{action} {name}: {word}"));
+        output::line(&format!("{action} {name}: {}", output::plain(&word)));
     }
     for denial in &outcome.denials {
-        output::note(&format!("denied: {}", denial.message));
+        output::note(&format!("denied: {}", output::plain(&denial.message)));
         exit = exit.worse(Exit::Denied);
     }
     for finding in &outcome.findings {
@@ -316,11 +316,11 @@ async fn once(config: &Config, channel: &Channel, ledger: Arc<dyn Ledger>, plan:
             Severity::Denied => ("denied", Exit::Denied),
             Severity::Unknown => ("unknown", Exit::Unknown),
         };
-        output::note(&format!("{word}: {}: {}", finding.resource, finding.message));
+        output::note(&format!("{word}: {}: {}", finding.resource, output::plain(&finding.message)));
         exit = exit.worse(worse);
     }
     if let Some(why) = &outcome.unsent {
-        output::note(&format!("the report waits in the outbox: {why}"));
+        output::note(&format!("the report waits in the outbox: {}", output::plain(why)));
     } else if outcome.reported.is_some() {
         // The member's own report comes back by the ledger, like everybody's.
         catch_up(ledger, place.store.clone(), channel.clone(), Options::default())
@@ -386,16 +386,17 @@ pub(crate) async fn drift(global: &Global) -> Result<Exit, CliError> {
         output::line(&format!("{} {}/{} ({})", one.member, one.channel, one.resource, one.kind));
         match &one.observation {
             Observation::Absent => output::line("  it is gone"),
-            Observation::Unknown { why } => output::line(&format!("  it could not be observed: {why}")),
-            Observation::Pending { why, .. } => output::line(&format!("  {why}")),
+            Observation::Unknown { why } => output::line(&format!("  it could not be observed: {}", output::plain(why))),
+            Observation::Pending { why, .. } => output::line(&format!("  {}", output::plain(why))),
             Observation::Present {
                 owned: false, external, ..
-            } => output::line(&format!("  {external} is no longer Charter's")),
+            } => output::line(&format!("  {} is no longer Charter's", output::plain(external))),
             Observation::Present { drift, .. } => {
                 for field in drift {
                     let value =
                         |value: &Option<serde_json::Value>| value.as_ref().map_or_else(|| "(not shown)".to_owned(), ToString::to_string);
-                    output::line(&format!("  {}: {} -> {}", field.path, value(&field.wanted), value(&field.found)));
+                    let found = format!("{}: {} -> {}", field.path, value(&field.wanted), value(&field.found));
+                    output::line(&format!("  {}", output::plain(&found)));
                 }
             }
         }

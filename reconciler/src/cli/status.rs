@@ -118,7 +118,7 @@ fn show(channel: &Channel, all: &[&One]) {
         (Some(agreement), false) => format!("{agreement}, not accepted by all yet"),
         (None, _) => "no agreement yet".into(),
     };
-    output::line(&format!("{channel}: {agreement}"));
+    output::line(&format!("{channel}: {}", output::plain(&agreement)));
     let rows = all.iter().map(|one| {
         let service = match (&one.service, one.pid) {
             (Some(service), Some(pid)) if service.frozen.is_some() => format!("pid {pid}, FROZEN"),
@@ -166,19 +166,21 @@ fn wrong(one: &One) {
         output::line(&format!("  {member} is paused: nothing is applied until 'charter resume'"));
     }
     for failed in &one.unresolved {
-        output::line(&format!("  {member} failed: {failed}"));
+        output::line(&format!("  {member} failed: {}", output::plain(failed)));
     }
     let Some(service) = &one.service else { return };
     if let Some(why) = &service.frozen {
         output::line(&format!(
-            "  {member} is frozen: {why}; nothing is deleted, and a person has to look"
+            "  {member} is frozen: {}; nothing is deleted, and a person has to look",
+            output::plain(why)
         ));
     } else if let Some(why) = &service.ledger_error {
         output::line(&format!(
-            "  {member} can't follow the ledger: {why}; it is tried again, and nothing is torn down because of it"
+            "  {member} can't follow the ledger: {}; it is tried again, and nothing is torn down because of it",
+            output::plain(why)
         ));
     }
     if let Some(error) = service.pass.as_ref().and_then(|pass| pass.error.as_ref()) {
-        output::line(&format!("  {member}'s last pass: {error}"));
+        output::line(&format!("  {member}'s last pass: {}", output::plain(error)));
     }
 }

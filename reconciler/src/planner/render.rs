@@ -215,13 +215,18 @@ fn shown(value: &Value) -> String {
     format!("{}…", plain(&start))
 }
 
-/// Text from the ledger or a provider, without what could move a terminal's cursor or reorder its characters.
-fn plain(text: &str) -> String {
-    let safe = |c: char| {
-        let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || reorders { '\u{fffd}' } else { c }
-    };
-    text.chars().map(safe).collect()
+/// Text from the ledger or a provider, without what could move a terminal's cursor, reorder its characters, or hide.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if is_unseen(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether a character does something to the text around it, or is not seen, instead of being shown: controls, line and paragraph
+/// separators, and Unicode's format characters.
+pub(crate) fn is_unseen(c: char) -> bool {
+    let format = matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}');
+    c.is_control() || format
 }
 
 fn render_wait(out: &mut String, name: &str, wait: &Wait, style: Style) {
