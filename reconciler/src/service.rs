@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger_sync::{Follower, Ledger, Options, Progress};
+use ledger_sync::{FollowError, Follower, Ledger, Options, Progress};
 use msp::{MspError, PemSigner};
 use notify::{RecursiveMode, Watcher};
 use providers::Provider;
@@ -171,6 +171,13 @@ impl Workplace {
         })
     }
 
+    /// Takes in everything that the ledger has of a channel now, for a command that works once.
+    pub async fn catch_up(&self, channel: &Channel, ledger: Arc<dyn Ledger>) -> Result<Progress, FollowError> {
+        let progress = ledger_sync::catch_up(ledger, self.store.clone(), channel.clone(), Options::default()).await?;
+        remember_level(self.store.path(), channel);
+        Ok(progress)
+    }
+
     /// The controller of one channel.
     pub fn controller(&self, channel: &Channel, ledger: Arc<dyn Ledger>) -> Controller {
         Controller::new(Settings {
@@ -185,6 +192,13 @@ impl Workplace {
             paused: Control::new(self.config.folder()).paused_file(channel),
             bounds: Bounds::default(),
         })
+    }
+}
+
+/// Remembers that a store has had everything once. Where that fails, less is planned while the ledger is away, and nothing else.
+fn remember_level(store: &Path, channel: &Channel) {
+    if let Err(error) = Control::set_level(store, channel) {
+        tracing::warn!(%channel, error = %error, "the store's standing can't be remembered");
     }
 }
 
@@ -304,7 +318,7 @@ async fn until(mut stopping: Shutdown) {
 }
 
 /// Wakes the service when a file in a folder changes.
-fn watch_files(folder: &std::path::Path, wake: watch::Sender<u64>) -> Result<notify::RecommendedWatcher, notify::Error> {
+fn watch_files(folder: &Path, wake: watch::Sender<u64>) -> Result<notify::RecommendedWatcher, notify::Error> {
     let mut watcher = notify::recommended_watcher(move |event: Result<notify::Event, notify::Error>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
             wake.send_modify(|count| *count += 1);
@@ -371,10 +385,8 @@ impl Loop {
             let mut wait = self.interval;
             // While it is catching up, what was desired yesterday is not made today. When the ledger is away, the last state that
             // was taken in is kept in order.
-            if progress.caught_up
-                && let Err(error) = Control::set_level(&self.store, &self.channel)
-            {
-                tracing::warn!(channel = %self.channel, error = %error, "the store's standing can't be remembered");
+            if progress.caught_up {
+                remember_level(&self.store, &self.channel);
             }
             let away = progress.frozen.is_some() || progress.last_error.is_some();
             let ready = progress.caught_up || away && Control::is_level(&self.store, &self.channel);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger_sync::{Ledger, Options, catch_up, soft};
+use ledger_sync::{Ledger, soft};
 use serde::Serialize;
 use state::canonical;
 use state::event::EventBody;
@@ -141,6 +141,7 @@ async fn level(store: &Store, channel: &Channel) -> Result<Heads, CliError> {
     for _ in 0..LEVEL_LOOKS {
         if let Some(soft) = soft::read(store, channel)
             && let Some(desired) = soft.desired
+            && Control::is_level(store.path(), channel)
         {
             let reported = soft.reported;
             return Ok(Heads { desired, reported });
@@ -266,7 +267,8 @@ async fn once(config: &Config, channel: &Channel, ledger: Arc<dyn Ledger>, plan:
     let heads = match plan {
         Some(_) => level(&place.store, channel).await?,
         None => {
-            let progress = catch_up(ledger.clone(), place.store.clone(), channel.clone(), Options::default())
+            let progress = place
+                .catch_up(channel, ledger.clone())
                 .await
                 .map_err(|error| CliError::new(format!("channel {channel} can't be followed")).because(error))?;
             let desired = progress
@@ -323,7 +325,8 @@ async fn once(config: &Config, channel: &Channel, ledger: Arc<dyn Ledger>, plan:
         output::note(&format!("the report waits in the outbox: {}", output::plain(why)));
     } else if outcome.reported.is_some() {
         // The member's own report comes back by the ledger, like everybody's.
-        catch_up(ledger, place.store.clone(), channel.clone(), Options::default())
+        place
+            .catch_up(channel, ledger)
             .await
             .map_err(|error| CliError::new(format!("the pass is done, but channel {channel} can't be followed")).because(error))?;
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ledger_sync::{Ledger, Options, catch_up};
+use ledger_sync::Ledger;
 use state::ids::Channel;
 
 use super::access::Access;
@@ -44,7 +44,7 @@ async fn take_in(config: &Config, channel: &Channel, ledger: Arc<dyn Ledger>) ->
         return Ok(());
     };
     let place = Workplace::open(config).doing(format!("the store of {} can't be used", config.member))?;
-    match catch_up(ledger, place.store.clone(), channel.clone(), Options::default()).await {
+    match place.catch_up(channel, ledger).await {
         Ok(_) => Ok(()),
         Err(error) => Err(CliError::new(format!("it was submitted, but {channel} can't be followed")).because(error)),
     }
