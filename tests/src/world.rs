@@ -263,7 +263,8 @@ pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         if let Some(named) = std::env::var_os("CHARTER") {
-            return std::path::absolute(named).expect("CHARTER names a file");
+            // As the process itself sees its path: without links.
+            return std::fs::canonicalize(named).expect("CHARTER names a file");
         }
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         build
