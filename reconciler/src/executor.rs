@@ -494,14 +494,7 @@ pub(crate) fn message(title: &str, plan: &Plan) -> String {
 
 /// An error with its causes on one line, bounded.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    bounded(&text)
+    bounded(&ledger_sync::whole(error))
 }
 
 fn bounded(text: &str) -> String {
