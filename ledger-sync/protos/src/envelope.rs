@@ -4,7 +4,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::common::{ChannelHeader, Config, ConfigEnvelope, Envelope, Header, HeaderType, Payload, SignatureHeader};
-use crate::kvrwset::KvrwSet;
+use crate::kvrwset::{HashedRwSet, KvrwSet};
 use crate::peer::{
     ChaincodeAction, ChaincodeActionPayload, ChaincodeEvent, ChaincodeHeaderExtension, ChaincodeId, ChaincodeInvocationSpec,
     ChaincodeProposalPayload, Endorsement, Proposal, ProposalResponsePayload, Response, Transaction, TxValidationCode,
@@ -137,6 +137,17 @@ pub struct Namespace {
     pub rwset: KvrwSet,
     /// The number of private collections touched; their content is never here.
     pub private_collections: usize,
+    /// What was read and written in them, by hashes.
+    pub collections: Vec<Collection>,
+}
+
+/// The hashed reads and writes of one private collection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Collection {
+    /// The collection's name.
+    pub name: String,
+    /// What was read and written.
+    pub rwset: HashedRwSet,
 }
 
 /// An endorsed transaction, taken apart.
@@ -295,10 +306,17 @@ fn namespaces(results: &[u8]) -> Result<Vec<Namespace>, UnpackError> {
     set.ns_rwset
         .into_iter()
         .map(|namespace| {
+            let collections = namespace.collection_hashed_rwset.iter().map(|collection| {
+                Ok(Collection {
+                    name: collection.collection_name.clone(),
+                    rwset: decode(&collection.hashed_rwset, parts::RWSET)?,
+                })
+            });
             Ok(Namespace {
                 name: namespace.namespace,
                 rwset: decode(&namespace.rwset, parts::RWSET)?,
                 private_collections: namespace.collection_hashed_rwset.len(),
+                collections: collections.collect::<Result<_, _>>()?,
             })
         })
         .collect()

@@ -2,10 +2,11 @@
 //!
 //! The messages under `proto/` carry Fabric's package names and field numbers, so every byte here is the byte a real
 //! network writes. Beside them stand the few computations that are part of the format: [`block`] (hashes of headers and
-//! data, what an orderer signs), [`txid`], [`metadata`] (a block's five slots) and [`envelope`] (taking a transaction
-//! apart).
+//! data, what an orderer signs), [`txid`], [`metadata`] (a block's five slots), [`commit_hash`] and [`envelope`] (taking a
+//! transaction apart).
 
 pub mod block;
+pub mod commit_hash;
 pub mod envelope;
 pub mod metadata;
 pub mod txid;
