@@ -20,7 +20,7 @@ mod generated {
 }
 
 pub use generated::protos as peer;
-pub use generated::{common, gateway, google, kvrwset, msp, orderer, rwset};
+pub use generated::{common, gateway, google, kvrwset, msp, orderer, queryresult, rwset};
 
 /// The type URL under which a gateway packs an [`gateway::ErrorDetail`] into an error's details.
 pub const ERROR_DETAIL_TYPE_URL: &str = "type.googleapis.com/gateway.ErrorDetail";
