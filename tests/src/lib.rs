@@ -6,6 +6,7 @@
 pub mod command;
 pub mod consortium;
 pub mod documents;
+pub mod fabric;
 pub mod http;
 pub mod processes;
 pub mod recording;

@@ -1,0 +1,131 @@
+//! Charter's chaincode on a network: packaged, installed, agreed on, and served beside each peer.
+
+use std::time::Duration;
+
+use super::{Network, Node, Organisation};
+use crate::command;
+use crate::wait::until;
+
+/// The chaincode's name on every channel.
+const NAME: &str = chaincode::NAME;
+/// How long packaging may take.
+const PACKAGE: Duration = Duration::from_secs(30);
+
+impl Network<'_> {
+    /// Packages the chaincode for each member's peer, installs it there and serves it.
+    ///
+    /// # Panics
+    /// When a peer refuses it, or a server doesn't start.
+    #[track_caller]
+    pub fn install_chaincode(&mut self) {
+        for member in self.members() {
+            let package = self.package(&member);
+            self.peer(&member, &["lifecycle", "chaincode", "install", &package]).exits(0);
+            self.start_chaincode(&member);
+        }
+    }
+
+    /// Has the members of a channel approve the chaincode's definition, and commits it.
+    ///
+    /// # Panics
+    /// When it is not approved, or not committed.
+    #[track_caller]
+    pub fn commit_chaincode(&self, channel: &str, members: &[&str]) {
+        let definition = ["--channelID", channel, "--name", NAME, "--version", "1", "--sequence", "1"];
+        for member in members {
+            let id = self.package_id(member);
+            let at = self.at_the_orderer();
+            let mut words = vec!["lifecycle", "chaincode", "approveformyorg"];
+            words.extend(at.iter().map(String::as_str));
+            words.extend(definition);
+            words.extend(["--package-id", &id]);
+            self.peer(member, &words).exits(0);
+        }
+        let at = self.at_the_orderer();
+        let peers: Vec<String> = members.iter().flat_map(|member| self.at_the_peer(member)).collect();
+        let mut words = vec!["lifecycle", "chaincode", "commit"];
+        words.extend(at.iter().chain(&peers).map(String::as_str));
+        words.extend(definition);
+        // An approval is known to the other peers a moment after its own.
+        until(&format!("the chaincode is committed on {channel}"), || {
+            let committed = self.peer(members[0], &words);
+            match committed.code {
+                Some(0) => Ok(()),
+                _ => Err(committed),
+            }
+        });
+        for member in members {
+            until(&format!("{member}'s peer knows the chaincode on {channel}"), || {
+                let known = self.peer(member, &["lifecycle", "chaincode", "querycommitted", "-C", channel, "-n", NAME]);
+                match known.code {
+                    Some(0) => Ok(()),
+                    _ => Err(known),
+                }
+            });
+        }
+    }
+
+    /// Starts a member's chaincode server where it was, and waits until it is well.
+    #[track_caller]
+    pub fn start_chaincode(&mut self, member: &str) {
+        let address = self.chaincode_address(member);
+        let id = self.package_id(member);
+        let mut serve = self.world.bare_command(crate::world::binary());
+        serve.args(["chaincode", "serve"]);
+        serve.env("CHAINCODE_ID", id).env("CHAINCODE_SERVER_ADDRESS", &address);
+        let folder = self.folder().to_owned();
+        let new = || Node::new(&format!("chaincode-{member}"), folder, 0);
+        let node = self.chaincodes.entry(member.to_owned()).or_insert_with(new);
+        node.launch(serve);
+        node.listens(&address);
+    }
+
+    /// Kills a member's chaincode server at once.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[track_caller]
+    pub fn kill_chaincode(&mut self, member: &str) {
+        self.chaincodes.get_mut(member).expect("the chaincode was installed").kill();
+    }
+
+    /// Where a member's chaincode server listens.
+    fn chaincode_address(&self, member: &str) -> String {
+        format!("127.0.0.1:{}", self.organisation(member).chaincode)
+    }
+
+    fn package_path(&self, member: &str) -> String {
+        self.folder().join(format!("{member}.tgz")).display().to_string()
+    }
+
+    fn package(&self, member: &str) -> String {
+        let path = self.package_path(member);
+        let mut package = self.world.bare_command(crate::world::binary());
+        package.args([
+            "chaincode",
+            "package",
+            "--address",
+            &self.chaincode_address(member),
+            "--label",
+            NAME,
+            &path,
+        ]);
+        command::run(package, PACKAGE).exits(0);
+        path
+    }
+
+    /// The name by which a member's peer knows its package.
+    #[track_caller]
+    fn package_id(&self, member: &str) -> String {
+        let path = self.package_path(member);
+        let id = self.peer(member, &["lifecycle", "chaincode", "calculatepackageid", &path]).exits(0);
+        id.stdout.trim().to_owned()
+    }
+
+    /// The words with which `peer` is told of one more peer.
+    fn at_the_peer(&self, member: &str) -> [String; 4] {
+        let organisation: &Organisation = self.organisation(member);
+        let ca = organisation.tls_ca().display().to_string();
+        ["--peerAddresses".into(), organisation.address(), "--tlsRootCertFiles".into(), ca]
+    }
+}
