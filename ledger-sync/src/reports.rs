@@ -29,8 +29,7 @@ pub enum SignedReportError {
 pub fn sign(report: &Report, signer: &dyn Signer) -> Result<Envelope, SignedReportError> {
     let payload = report.payload()?;
     let signature = signer.sign(&pre_authentication_encoding(PAYLOAD_TYPE, &payload))?;
-    let certificate = Certificate::from_pem(signer.certificate_pem().as_bytes())?;
-    Ok(Envelope::new(&payload, key_id(signer.msp_id(), &certificate), &signature))
+    Ok(Envelope::new(&payload, key_id(signer.msp_id(), signer.certificate()), &signature))
 }
 
 /// Checks that an envelope was signed with a certificate's key; gives the report and its digest.

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use state::ids::{Channel, MemberId, MspId};
 use thiserror::Error;
 
+use crate::identity::SignerConfig;
+
 /// The name of the configuration file in a member's folder.
 pub const FILE_NAME: &str = "charter.toml";
 
@@ -53,6 +55,9 @@ pub struct LedgerConfig {
     pub msp: PathBuf,
     /// The channels to follow.
     pub channels: BTreeSet<Channel>,
+    /// Where the signing key is, when it is not in the folder `msp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<SignerConfig>,
 }
 
 /// How the service behaves.
@@ -134,7 +139,7 @@ impl Config {
             path: path.to_owned(),
             message,
         };
-        let mut config: Config = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        let mut config: Config = toml::from_str(&text).map_err(|error| invalid(located(&text, &error)))?;
         let absolute = std::path::absolute(path).map_err(failed)?;
         config.folder = absolute.parent().map(Path::to_owned).unwrap_or_default();
         if let Some(machine) = &mut config.machine {
@@ -151,6 +156,9 @@ impl Config {
         }
         if self.ledger.channels.is_empty() {
             return Err("ledger.channels is empty: name at least one channel".into());
+        }
+        if let Some(signer) = &self.ledger.signer {
+            signer.check()?;
         }
         if !self.service.listen.ip().is_loopback() {
             return Err("service.listen has to be a loopback address: /metrics has no authentication".into());
@@ -206,5 +214,35 @@ impl Config {
     /// The time between two looks at the world.
     pub fn interval(&self) -> Duration {
         Duration::from_secs(u64::from(self.service.interval_seconds))
+    }
+}
+
+/// What is wrong with a file, and where. The line itself is left out: it may hold what should never have been written there.
+fn located(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().trim_end();
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_in_the_file_is_refused_and_not_repeated() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(FILE_NAME);
+        let text = "member = \"city\"\n[ledger]\nendpoint = \"https://127.0.0.1:7051\"\ntls_ca = \"a\"\nmsp_id = \"CityMSP\"\nmsp = \"m\"\n\
+                    channels = [\"c-1\"]\n[ledger.signer.pkcs11]\nmodule = \"/m.so\"\ntoken = \"city\"\n";
+        std::fs::write(&path, text).unwrap();
+        let read = Config::read(&path).unwrap();
+        assert!(matches!(read.ledger.signer, Some(SignerConfig::Pkcs11(_))));
+        assert_eq!(Config::read(&read.write().unwrap()).unwrap(), read);
+        std::fs::write(&path, format!("{text}pin = \"982451653\"\n")).unwrap();
+        let error = Config::read(&path).unwrap_err().to_string();
+        assert!(error.contains("line 11: unknown field `pin`") && error.contains("`pin_file`"), "{error}");
+        assert!(!error.contains("982451653"), "{error}");
     }
 }

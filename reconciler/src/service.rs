@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger_sync::{FollowError, Follower, Ledger, Options, Progress};
-use msp::{MspError, PemSigner};
+use msp::{MspError, Signer};
 use notify::{RecursiveMode, Watcher};
 use providers::Provider;
 use providers::machine::Machine;
@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::control::{ChannelStatus, Control, ControlError, Held, PassStatus, ServiceStatus};
 use crate::controller::{Controller, Pass, PassOutcome, Settings};
 use crate::executor::{Bounds, StepResult};
+use crate::identity;
 use crate::loaded::Heads;
 use crate::planner::Mode;
 use crate::shutdown::{self, Shutdown, Trigger};
@@ -101,7 +102,7 @@ pub struct Workplace {
     /// The store.
     pub store: Store,
     /// The identity.
-    pub signer: Arc<PemSigner>,
+    pub signer: Arc<dyn Signer>,
     /// The providers.
     pub registry: Arc<Registry>,
 }
@@ -120,12 +121,11 @@ impl Workplace {
     /// Opens what a configuration names, with a store that is open already.
     pub fn with_store(config: &Config, store: Store) -> Result<Self, ServiceError> {
         let member = || config.member.clone();
-        let signer = PemSigner::from_msp_dir(&config.msp(), config.ledger.msp_id.as_str())
-            .map_err(|source| ServiceError::Identity { member: member(), source })?;
+        let signer = identity::open(config).map_err(|source| ServiceError::Identity { member: member(), source })?;
         Ok(Self {
             config: config.clone(),
             store,
-            signer: Arc::new(signer),
+            signer,
             registry: Arc::new(registry(config)?),
         })
     }

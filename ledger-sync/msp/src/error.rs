@@ -16,13 +16,43 @@ pub enum MspError {
         #[source]
         source: std::io::Error,
     },
-    /// A private key can be read by others than its owner.
-    #[error("the private key {} can be read by others (mode {mode:o}): run `chmod 600 {}`", path.display(), path.display())]
-    KeyExposed {
-        /// The key's file.
+    /// A file with a secret can be read by others than its owner.
+    #[error("the {what} in {} is open to others than its owner (mode {mode:o}): run `chmod 600 {}`", path.display(), path.display())]
+    Exposed {
+        /// What the file holds, for example `private key`.
+        what: &'static str,
+        /// The file.
         path: PathBuf,
         /// The file's permission bits.
         mode: u32,
+    },
+    /// A file with a secret is not one that is read.
+    #[error("the {what} can't be read from {}: {reason}", path.display())]
+    SecretFile {
+        /// What the file holds, for example `private key`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A private key's file holds something else.
+    #[error("the key file {} is not usable", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its content.
+        #[source]
+        source: Box<MspError>,
+    },
+    /// A certificate's file holds something else.
+    #[error("the certificate file {} is not usable", path.display())]
+    CertificateFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its content.
+        #[source]
+        source: Box<MspError>,
     },
     /// An MSP folder lacks something or holds something unexpected.
     #[error("the MSP folder {} is not usable: {reason}", path.display())]
@@ -74,6 +104,10 @@ pub enum MspError {
     /// A channel's configuration or block lacks what membership needs.
     #[error("the channel's configuration is not usable: {0}")]
     Channel(String),
+    /// A token did not sign.
+    #[cfg(feature = "pkcs11")]
+    #[error(transparent)]
+    Token(#[from] crate::pkcs11::TokenError),
     /// Something could not be issued or signed.
     #[error("cannot {action}: {reason}")]
     Issue {
@@ -85,6 +119,15 @@ pub enum MspError {
 }
 
 impl MspError {
+    /// Tells whether the same call may succeed later, without anybody changing the configuration.
+    pub fn transient(&self) -> bool {
+        match self {
+            #[cfg(feature = "pkcs11")]
+            Self::Token(error) => error.transient(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }

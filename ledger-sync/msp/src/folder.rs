@@ -2,12 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::certificate::MAX_CERTIFICATE_BYTES;
 use crate::key::{MAX_KEY_BYTES, PrivateKey};
-use crate::{Certificate, Issued, MspError, Role};
+use crate::{Certificate, Issued, MspError, Role, private};
 
 /// The most files that are looked at in one of the folder's directories.
 const MAX_FILES: usize = 64;
@@ -37,41 +37,59 @@ pub fn write(path: &Path, ca_pem: &str, tls_ca_pem: &str, identity: &Issued) -> 
 
 /// Reads the signing certificate and the key that belongs to it, both PEM.
 pub(crate) fn read_signing_pair(path: &Path) -> Result<(Vec<u8>, Vec<u8>), MspError> {
-    let unusable = |reason: String| MspError::Folder {
-        path: path.to_owned(),
-        reason,
-    };
-    let certificates = list(&path.join("signcerts"))?;
-    let [certificate_path] = certificates.as_slice() else {
-        return Err(unusable(format!(
-            "signcerts/ holds {} files, exactly one is expected",
-            certificates.len()
-        )));
-    };
-    let certificate_pem = read_bounded(certificate_path, MAX_CERTIFICATE_BYTES)?;
+    let certificate_path = signing_certificate(path)?;
+    let certificate_pem = read_certificate(&certificate_path)?;
     let certificate = Certificate::from_pem(&certificate_pem)?;
+    let mut unusable = None;
     for key_path in list(&path.join("keystore"))? {
         let key_pem = read_key(&key_path)?;
-        if PrivateKey::from_pem(&key_pem).is_ok_and(|key| key.public_key() == certificate.public_key()) {
-            return Ok((certificate_pem, key_pem));
+        match PrivateKey::from_pem(&key_pem) {
+            Ok(key) if key.public_key() == certificate.public_key() => return Ok((certificate_pem, key_pem)),
+            Ok(_) => {}
+            Err(error) => unusable = Some((key_path, error)),
         }
     }
-    Err(unusable(format!(
-        "keystore/ holds no P-256 key that belongs to {}",
-        certificate_path.display()
-    )))
+    // With no other key there, the one that can't be parsed is the likely culprit.
+    Err(match unusable {
+        Some((path, source)) => MspError::KeyFile {
+            path,
+            source: Box::new(source),
+        },
+        None => MspError::Folder {
+            path: path.to_owned(),
+            reason: format!("keystore/ holds no P-256 key that belongs to {}", certificate_path.display()),
+        },
+    })
+}
+
+/// Finds the one signing certificate of a folder.
+pub fn signing_certificate(path: &Path) -> Result<PathBuf, MspError> {
+    let mut certificates = list(&path.join("signcerts"))?;
+    match (certificates.pop(), certificates.len()) {
+        (Some(one), 0) => Ok(one),
+        (last, before) => Err(MspError::Folder {
+            path: path.to_owned(),
+            reason: format!(
+                "signcerts/ holds {} files, exactly one is expected",
+                before + usize::from(last.is_some())
+            ),
+        }),
+    }
+}
+
+/// Reads a certificate's file, PEM, and checks that it is a certificate.
+pub fn read_certificate(path: &Path) -> Result<Vec<u8>, MspError> {
+    let pem = read_bounded(path, MAX_CERTIFICATE_BYTES)?;
+    Certificate::from_pem(&pem).map_err(|source| MspError::CertificateFile {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })?;
+    Ok(pem)
 }
 
 /// Reads a private key's file, refusing one that others can read.
 pub fn read_key(path: &Path) -> Result<Vec<u8>, MspError> {
-    let mode = fs::metadata(path).map_err(MspError::io("read", path))?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(MspError::KeyExposed {
-            path: path.to_owned(),
-            mode,
-        });
-    }
-    read_bounded(path, MAX_KEY_BYTES)
+    private::read(path, "private key", MAX_KEY_BYTES)
 }
 
 /// Reads the certificates of one of the folder's directories, PEM, in the order of their names.
@@ -189,6 +207,8 @@ fn node_ous() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::{CertificateAuthority, Enrolment, PemSigner, Signer};
 
@@ -231,7 +251,7 @@ mod tests {
         let key = place.path().join("keystore/priv_sk");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
         let error = PemSigner::from_msp_dir(place.path(), "CityMSP").unwrap_err();
-        assert!(matches!(error, MspError::KeyExposed { mode: 0o640, .. }));
+        assert!(matches!(error, MspError::Exposed { mode: 0o640, .. }));
         assert!(error.to_string().contains("chmod 600"), "{error}");
     }
 

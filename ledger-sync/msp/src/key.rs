@@ -36,6 +36,11 @@ impl PrivateKey {
         }
         // The parser's own message is left out: nothing of a key may reach an error.
         let text = std::str::from_utf8(pem).map_err(|_| MspError::Key("the file is not text".into()))?;
+        if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || text.contains("Proc-Type: 4,ENCRYPTED") {
+            return Err(MspError::Key(
+                "it is encrypted with a passphrase: decrypt it with `openssl pkcs8 -topk8 -nocrypt`, or keep it in a token".into(),
+            ));
+        }
         // OpenSSL writes the curve's parameters before a SEC1 key.
         let text = text.find("-----BEGIN EC PRIVATE KEY-----").map_or(text, |start| &text[start..]);
         let secret = if text.contains("BEGIN EC PRIVATE KEY") {

@@ -12,7 +12,10 @@ mod key;
 pub mod organisation;
 #[cfg(test)]
 mod organisation_tests;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 pub mod policy;
+pub mod private;
 pub mod signature;
 pub mod signer;
 pub mod sshsig;

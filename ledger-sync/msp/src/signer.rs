@@ -17,6 +17,9 @@ pub trait Signer: Send + Sync {
     /// Returns the certificate's PEM, exactly as it stands in [`identity`](Self::identity).
     fn certificate_pem(&self) -> &str;
 
+    /// Returns the parsed certificate.
+    fn certificate(&self) -> &Certificate;
+
     /// Signs SHA-256 of the message: ECDSA P-256, DER, low S.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, MspError>;
 
@@ -60,15 +63,20 @@ impl PemSigner {
         })
     }
 
+    /// Reads a signer from two PEM files. The key's may be open to its owner only.
+    pub fn from_files(certificate: &Path, key: &Path, msp_id: &str) -> Result<Self, MspError> {
+        let certificate_pem = folder::read_certificate(certificate)?;
+        let key_pem = folder::read_key(key)?;
+        Self::new(msp_id, &certificate_pem, &key_pem).map_err(|source| MspError::KeyFile {
+            path: key.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
     /// Reads a signer from a folder in Fabric's MSP layout: `signcerts/` and `keystore/`.
     pub fn from_msp_dir(path: &Path, msp_id: &str) -> Result<Self, MspError> {
         let (certificate, key) = folder::read_signing_pair(path)?;
         Self::new(msp_id, &certificate, &key)
-    }
-
-    /// Returns the parsed certificate.
-    pub fn certificate(&self) -> &Certificate {
-        &self.certificate
     }
 }
 
@@ -79,6 +87,10 @@ impl Signer for PemSigner {
 
     fn certificate_pem(&self) -> &str {
         &self.certificate_pem
+    }
+
+    fn certificate(&self) -> &Certificate {
+        &self.certificate
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, MspError> {

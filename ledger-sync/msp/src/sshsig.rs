@@ -17,7 +17,6 @@ const LINE: usize = 70;
 
 /// Signs a message (for git: a commit's buffer) and returns the armored signature.
 pub fn sign(signer: &dyn Signer, namespace: &str, message: &[u8]) -> Result<String, MspError> {
-    let certificate = Certificate::from_pem(signer.certificate_pem().as_bytes())?;
     let mut signed = MAGIC.to_vec();
     push_header(&mut signed, namespace);
     push_string(&mut signed, &Sha512::digest(message));
@@ -33,7 +32,7 @@ pub fn sign(signer: &dyn Signer, namespace: &str, message: &[u8]) -> Result<Stri
 
     let mut body = MAGIC.to_vec();
     body.extend_from_slice(&1u32.to_be_bytes());
-    push_string(&mut body, &public_key_blob(&certificate));
+    push_string(&mut body, &public_key_blob(signer.certificate()));
     push_header(&mut body, namespace);
     push_string(&mut body, &blob);
     Ok(armor(&body))

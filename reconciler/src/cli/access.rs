@@ -7,11 +7,12 @@ use std::sync::Arc;
 use embedded::{LedgerError, Server};
 use ledger_sync::Ledger;
 use ledger_sync::gateway::{GatewayClient, GatewayConfig, Timeouts};
-use msp::PemSigner;
+use msp::Signer;
 
 use super::error::{CliError, Doing};
 use super::{Global, output};
 use crate::config::Config;
+use crate::identity;
 
 /// The folder of a data directory's own ledger.
 pub(crate) fn ledger_folder(data_dir: &Path) -> PathBuf {
@@ -125,16 +126,8 @@ pub(crate) fn endpoint(address: SocketAddr) -> String {
 }
 
 /// A member's identity on the ledger.
-pub(crate) fn signer(config: &Config) -> Result<Arc<PemSigner>, CliError> {
-    let signer = PemSigner::from_msp_dir(&config.msp(), config.ledger.msp_id.as_str()).map_err(|error| {
-        CliError::new(format!(
-            "the identity of {} in {} can't be used",
-            config.member,
-            config.msp().display()
-        ))
-        .because(error)
-    })?;
-    Ok(Arc::new(signer))
+pub(crate) fn signer(config: &Config) -> Result<Arc<dyn Signer>, CliError> {
+    identity::open(config).map_err(|error| CliError::new(format!("the identity of {} can't be used", config.member)).because(error))
 }
 
 /// A member's connection to a ledger.

@@ -165,12 +165,14 @@ impl Up<'_> {
             msp_id: member.msp.clone(),
             msp: "identity/msp".into(),
             channels: self.network.channels_of(&member.name),
+            signer: None,
         };
         let path = folder.join(crate::config::FILE_NAME);
         let config = match Config::read(&path) {
             // What the member's engineer has changed stays; only where the ledger is follows the ledger.
             Ok(mut config) => {
-                config.ledger = ledger;
+                let signer = config.ledger.signer.take();
+                config.ledger = LedgerConfig { signer, ..ledger };
                 config
             }
             Err(_) if !path.exists() => {

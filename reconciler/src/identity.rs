@@ -1,0 +1,240 @@
+//! The key that a member signs with: where `charter.toml` says that it is, and how it is opened.
+//!
+//! One signer signs a member's transactions, its reports and the commits of `actual/`, wherever its key lives.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use msp::pkcs11::{KeyName, PinSource, Pkcs11Signer, Place, TokenName};
+use msp::{Certificate, MspError, PemSigner, Signer, folder};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::config::Config;
+
+/// The longest key id, in bytes.
+const MAX_ID_BYTES: usize = 128;
+/// The longest name of a token, a key or an environment variable.
+const MAX_NAME: usize = 255;
+
+/// Where the signing key is, when it is not in the folder that `ledger.msp` names. Relative paths are relative to the
+/// configuration's folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignerConfig {
+    /// In a PEM file.
+    Pem(PemConfig),
+    /// In a token behind a PKCS#11 module.
+    Pkcs11(Pkcs11Config),
+}
+
+/// A key and its certificate in PEM files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PemConfig {
+    /// The key, PKCS#8 or SEC1, open to its owner only.
+    pub key: PathBuf,
+    /// The certificate; without it the one in the MSP folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+}
+
+/// A key in a token. The PIN itself never stands here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pkcs11Config {
+    /// The module: a shared library.
+    pub module: PathBuf,
+    /// The token's label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// The token's slot, where labels don't tell tokens apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u64>,
+    /// The key's label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The key's id, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The file that holds the PIN, open to its owner only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin_file: Option<PathBuf>,
+    /// The environment variable that holds the PIN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin_env: Option<String>,
+    /// The certificate; without it the one in the MSP folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+}
+
+impl SignerConfig {
+    /// Checks what the types don't.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            SignerConfig::Pem(_) => Ok(()),
+            SignerConfig::Pkcs11(config) => config.check().map_err(|error| format!("ledger.signer.pkcs11: {error}")),
+        }
+    }
+}
+
+impl Pkcs11Config {
+    fn check(&self) -> Result<(), String> {
+        if self.module.as_os_str().is_empty() {
+            return Err("module is empty: name the token's shared library".into());
+        }
+        if self.token.is_some() == self.slot.is_some() {
+            return Err("name either the token's label (token) or its slot (slot)".into());
+        }
+        if self.pin_file.is_some() && self.pin_env.is_some() {
+            return Err("name either pin_file or pin_env".into());
+        }
+        for (field, name) in [("token", &self.token), ("key", &self.key), ("pin_env", &self.pin_env)] {
+            let plain = |name: &String| !name.is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control);
+            if name.as_ref().is_some_and(|name| !plain(name)) {
+                return Err(format!("{field} has to be 1 to {MAX_NAME} printable characters"));
+            }
+        }
+        if let Some(variable) = &self.pin_env
+            && variable
+                .chars()
+                .any(|character| !character.is_ascii_alphanumeric() && character != '_')
+        {
+            return Err("pin_env has to be the name of an environment variable".into());
+        }
+        self.id().map(drop)
+    }
+
+    fn id(&self) -> Result<Option<Vec<u8>>, String> {
+        let Some(text) = &self.id else { return Ok(None) };
+        let id = hex::decode(text).ok().filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()));
+        id.map(Some)
+            .ok_or_else(|| format!("id has to be 1 to {MAX_ID_BYTES} bytes in hexadecimal digits, for example id = \"01\""))
+    }
+
+    fn place(&self, folder: &Path) -> Result<Place, String> {
+        self.check()?;
+        let token = match (&self.token, self.slot) {
+            (Some(label), _) => TokenName::Label(label.clone()),
+            (None, slot) => TokenName::Slot(slot.unwrap_or_default()),
+        };
+        let pin = match (&self.pin_file, &self.pin_env) {
+            (Some(file), _) => PinSource::File(folder.join(file)),
+            (None, Some(variable)) => PinSource::Environment(variable.clone()),
+            (None, None) => PinSource::None,
+        };
+        Ok(Place {
+            module: folder.join(&self.module),
+            token,
+            key: KeyName {
+                label: self.key.clone(),
+                id: self.id()?,
+            },
+            pin,
+        })
+    }
+}
+
+/// Opens a member's signer.
+pub fn open(config: &Config) -> Result<Arc<dyn Signer>, MspError> {
+    let msp_id = config.ledger.msp_id.as_str();
+    let certificate = |named: &Option<PathBuf>| match named {
+        Some(path) => Ok(config.folder().join(path)),
+        None => folder::signing_certificate(&config.msp()),
+    };
+    match &config.ledger.signer {
+        None => Ok(Arc::new(PemSigner::from_msp_dir(&config.msp(), msp_id)?)),
+        Some(SignerConfig::Pem(pem)) => {
+            let key = config.folder().join(&pem.key);
+            Ok(Arc::new(PemSigner::from_files(&certificate(&pem.certificate)?, &key, msp_id)?))
+        }
+        Some(SignerConfig::Pkcs11(token)) => {
+            let place = token.place(config.folder()).map_err(|reason| MspError::Issue {
+                action: "find the token",
+                reason,
+            })?;
+            let certificate = folder::read_certificate(&certificate(&token.certificate)?)?;
+            let signer = aside(|| Pkcs11Signer::open(msp_id, &certificate, place))?;
+            Ok(Arc::new(Aside(signer)))
+        }
+    }
+}
+
+/// A signer that waits for its token, and lets the runtime's other tasks go on meanwhile.
+struct Aside(Pkcs11Signer);
+
+impl Signer for Aside {
+    fn msp_id(&self) -> &str {
+        self.0.msp_id()
+    }
+
+    fn certificate_pem(&self) -> &str {
+        self.0.certificate_pem()
+    }
+
+    fn certificate(&self) -> &Certificate {
+        self.0.certificate()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, MspError> {
+        aside(|| self.0.sign(message))
+    }
+}
+
+/// Calls what may block. On a worker of the runtime its other tasks move to another thread first.
+fn aside<T>(call: impl FnOnce() -> T) -> T {
+    match Handle::try_current() {
+        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(call),
+        _ => call(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<SignerConfig, String> {
+        let config: SignerConfig = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        config.check().map(|()| config)
+    }
+
+    #[test]
+    fn a_token_is_named_once_and_completely() {
+        let base = "[pkcs11]\nmodule = '/usr/lib/softhsm/libsofthsm2.so'\n";
+        let good = read(&format!(
+            "{base}token = 'city'\nkey = 'charter'\nid = '0a1b'\npin_file = 'secrets/pin'"
+        ))
+        .unwrap();
+        let SignerConfig::Pkcs11(token) = &good else { panic!("{good:?}") };
+        let place = token.place(Path::new("/etc/charter")).unwrap();
+        assert_eq!(place.key.id.as_deref(), Some(&[0x0a, 0x1b][..]));
+        assert!(format!("{place:?}").contains("/etc/charter/secrets/pin"));
+        assert!(read(&format!("{base}slot = 3\npin_env = 'CITY_PIN'")).is_ok());
+        for (more, word) in [
+            ("", "either the token's label"),
+            ("token = 'a'\nslot = 0", "either the token's label"),
+            ("token = ''", "token has to be"),
+            ("token = 'a'\npin_file = 'p'\npin_env = 'P'", "either pin_file or pin_env"),
+            ("token = 'a'\npin_env = '12 34'", "name of an environment variable"),
+            ("token = 'a'\nid = 'xyz'", "hexadecimal"),
+            ("token = 'a'\nid = ''", "hexadecimal"),
+            ("token = 'a'\npin = '1234'", "unknown field `pin`"),
+        ] {
+            let error = read(&format!("{base}{more}")).unwrap_err();
+            assert!(error.contains(word), "{more}: {error}");
+            assert!(!error.contains("1234"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_blocks_is_called_from_anywhere() {
+        assert_eq!(aside(|| 1), 1);
+        let current = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert_eq!(current.block_on(async { aside(|| 2) }), 2);
+        let many = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        assert_eq!(many.block_on(async { aside(|| 3) }), 3);
+        let spawned = many.block_on(async { tokio::spawn(async { aside(|| 4) }).await.unwrap() });
+        let blocking = many.block_on(async { tokio::task::spawn_blocking(|| aside(|| 5)).await.unwrap() });
+        assert_eq!((spawned, blocking), (4, 5));
+    }
+}
