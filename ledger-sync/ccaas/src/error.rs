@@ -56,3 +56,20 @@ pub enum PackageError {
         source: serde_json::Error,
     },
 }
+
+/// Why a chaincode that is served elsewhere can't be dialled as described.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The address is none.
+    #[error("the chaincode's address {address:?} can't be dialled: give HOST:PORT")]
+    Address {
+        /// The address.
+        address: String,
+        /// What the transport said.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// The authority, the client certificate or its key can't be used.
+    #[error("the authority, the client certificate or its key for the chaincode can't be used: each is PEM")]
+    Tls(#[source] tonic::transport::Error),
+}

@@ -5,11 +5,15 @@
 //! [`chaincode::invoke`] as the embedded ledger and as a follower that executes history again. [`package()`] makes the package that
 //! tells a peer where the server is.
 //!
+//! [`External`] is the other side of the same protocol: with it a ledger runs a chaincode that is served elsewhere.
+//!
 //! What a chaincode may not do here is answered with a clear error: private data, rich queries, initialisation, being called by another
 //! chaincode.
 
+mod answers;
 mod calls;
 mod error;
+mod external;
 mod limits;
 mod package;
 mod program;
@@ -18,8 +22,9 @@ mod session;
 mod stub;
 mod transaction;
 
-pub use error::{PackageError, ServeError};
-pub use limits::Limits;
+pub use error::{DialError, PackageError, ServeError};
+pub use external::{Dial, DialTls, External};
+pub use limits::{Limits, PeerLimits};
 pub use package::{Connection, ConnectionTls, Package, package};
 pub use program::Program;
 pub use server::{Options, Server, Shutdown, Tls};

@@ -40,3 +40,36 @@ impl Default for Limits {
         }
     }
 }
+
+/// How much a peer's side of the protocol takes from a chaincode, and how long it waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerLimits {
+    /// The most bytes of one message that is received.
+    pub message_bytes: usize,
+    /// The results of one page of a range query, as Fabric's peers send them.
+    pub page: usize,
+    /// The most results of one range query.
+    pub range_results: usize,
+    /// The most range queries of one transaction that are open at a time.
+    pub ranges: usize,
+    /// How long dialling may take.
+    pub dial: Duration,
+    /// How long the chaincode may take to register.
+    pub registration: Duration,
+    /// How long one transaction may take.
+    pub execution: Duration,
+}
+
+impl Default for PeerLimits {
+    fn default() -> Self {
+        Self {
+            message_bytes: protos::MAX_GRPC_MESSAGE_BYTES,
+            page: 100,
+            range_results: 100_000,
+            ranges: 64,
+            dial: Duration::from_secs(3),
+            registration: Duration::from_secs(10),
+            execution: Duration::from_secs(30),
+        }
+    }
+}

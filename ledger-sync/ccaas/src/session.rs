@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tonic::{Status, Streaming};
 
 use crate::calls::{self, Calls, Delivery, Key};
-use crate::stub::{Outbound, Remote, error, message};
+use crate::stub::{LONGEST, Outbound, Remote, bounded, error, message};
 use crate::transaction::Transaction;
 use crate::{Limits, Program};
 
@@ -179,7 +179,7 @@ impl Session {
                 Ok(())
             }
             (Phase::Registering, Type::Error) => {
-                let why: String = String::from_utf8_lossy(&message.payload).chars().take(1_000).collect();
+                let why = bounded(&String::from_utf8_lossy(&message.payload), LONGEST);
                 Err(Status::failed_precondition(format!(
                     "the peer did not register the chaincode: {why}"
                 )))

@@ -15,6 +15,9 @@ use tonic::Status;
 use crate::Limits;
 use crate::calls::{Calls, Key};
 
+/// The longest text of a peer's error that is passed on, in characters.
+pub(crate) const LONGEST: usize = 1_000;
+
 /// What is sent to the peer.
 pub(crate) type Outbound = mpsc::Sender<Result<ChaincodeMessage, Status>>;
 
@@ -37,6 +40,11 @@ pub(crate) fn message(key: &Key, kind: Type, payload: Vec<u8>) -> ChaincodeMessa
         channel_id: key.0.clone(),
         ..ChaincodeMessage::default()
     }
+}
+
+/// Somebody else's text, short enough for an error.
+pub(crate) fn bounded(text: &str, most: usize) -> String {
+    text.chars().take(most).collect()
 }
 
 /// The ERROR that ends a transaction.
@@ -81,7 +89,7 @@ impl<'a> Remote<'a> {
         })?;
         match answer.r#type() {
             Type::Response => Ok(answer.payload),
-            Type::Error => Err(StubError(String::from_utf8_lossy(&answer.payload).chars().take(1_000).collect())),
+            Type::Error => Err(StubError(bounded(&String::from_utf8_lossy(&answer.payload), LONGEST))),
             other => Err(StubError(format!("the peer answered with {}", other.as_str_name()))),
         }
     }

@@ -9,6 +9,8 @@ use protos::envelope;
 use protos::msp::SerializedIdentity;
 use protos::peer::{ChaincodeInput, ChaincodeMessage};
 
+use crate::stub::bounded;
+
 /// Why a transaction can't be run. Its text goes to the peer, and from there to the client.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unfit {
@@ -73,12 +75,12 @@ impl Transaction {
             return Err(Unfit::Type(opened.channel.r#type));
         }
         if invocation.chaincode.name != chaincode::NAME || invocation.args != input.args {
-            return Err(Unfit::Called(bounded(&invocation.chaincode.name)));
+            return Err(Unfit::Called(bounded(&invocation.chaincode.name, 80)));
         }
         if opened.channel.channel_id != message.channel_id || opened.channel.tx_id != message.txid {
             return Err(Unfit::Other {
-                channel: bounded(&opened.channel.channel_id),
-                proposed: bounded(&opened.channel.tx_id),
+                channel: bounded(&opened.channel.channel_id, 80),
+                proposed: bounded(&opened.channel.tx_id, 80),
             });
         }
         let identity = SerializedIdentity::decode(opened.signature.creator.as_slice()).map_err(Unfit::Creator)?;
@@ -104,9 +106,4 @@ impl Transaction {
             args: &self.args,
         }
     }
-}
-
-/// Somebody else's name, short enough for an error.
-fn bounded(name: &str) -> String {
-    name.chars().take(80).collect()
 }

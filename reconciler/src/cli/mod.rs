@@ -1,6 +1,7 @@
 //! The `charter` command: what it takes, and which file does it.
 
 mod access;
+mod chaincode;
 mod down;
 mod error;
 mod history;
@@ -100,6 +101,11 @@ enum Command {
     Ledger {
         #[command(subcommand)]
         command: LedgerCommand,
+    },
+    /// The agreement's program on a Fabric network: serving it, and packaging it.
+    Chaincode {
+        #[command(subcommand)]
+        command: chaincode::ChaincodeCommand,
     },
     /// Shows what would be done, and writes nothing anywhere.
     Plan {
@@ -244,6 +250,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Ledger {
             command: LedgerCommand::Serve { listen },
         } => ledger::serve(global, listen).await,
+        Command::Chaincode { command } => chaincode::run(global, command).await,
         Command::Plan {
             file,
             out,
