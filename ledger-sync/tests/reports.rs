@@ -6,6 +6,7 @@ mod common;
 
 use common::*;
 use ledger_sync::reports::{Recorded, SignedReportError, sign, submit_report, verify};
+use msp::Signer;
 use state::canonical::Digest;
 use state::report::Condition;
 
