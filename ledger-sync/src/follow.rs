@@ -89,6 +89,8 @@ pub struct Progress {
     pub desired: Option<CommitId>,
     /// The commit of `reported`.
     pub reported: Option<CommitId>,
+    /// The endpoint that blocks are read from.
+    pub endpoint: Option<String>,
     /// Whether blocks can be had at present.
     pub connected: bool,
     /// Whether everything was taken in that the ledger had when it was asked last.
@@ -273,6 +275,7 @@ impl Run<'_> {
             channel,
             options,
         } = self.follower;
+        let endpoint = ledger.endpoint(channel);
         let opened = async {
             let session = match kept.take() {
                 Some(session) => session,
@@ -292,15 +295,29 @@ impl Run<'_> {
         };
         let (session, height, blocks) = tokio::select! {
             () = &mut *shutdown => return Ok(()),
-            opened = opened => opened?,
+            opened = opened => opened.inspect_err(|error: &FollowError| self.left(&endpoint, error))?,
         };
         self.progress.send_modify(|progress| {
             progress.connected = true;
+            progress.endpoint = Some(endpoint.clone());
             progress.height = Some(height);
             progress.last_error = None;
             progress.took(&session);
         });
-        self.pump(session, blocks, kept, shutdown).await
+        let pumped = self.pump(session, blocks, kept, shutdown).await;
+        pumped.inspect_err(|error| self.left(&endpoint, error))
+    }
+
+    /// Turns to the next peer after an error that another peer may not have. What freezes the channel stays to be looked at.
+    fn left(&self, endpoint: &str, error: &FollowError) {
+        let elsewhere = match error {
+            FollowError::Ledger(StreamError::Sign(_)) => false,
+            FollowError::Ledger(_) | FollowError::Behind { .. } => true,
+            error => matches!(error, FollowError::Verify(VerifyError::Gap { .. })),
+        };
+        if elsewhere {
+            self.follower.ledger.avoid(&self.follower.channel, endpoint);
+        }
     }
 
     /// Moves blocks from the stream into the store. While one batch is written the next is filled, so a batch is as small as
@@ -318,7 +335,7 @@ impl Run<'_> {
         let mut work: Option<Work> = None;
         let mut batch = Filling::default();
         let mut broken: Option<FollowError> = None;
-        let mut probe = Probe::new(options.probe);
+        let mut probe = Probe::new(self.follower);
         let mut stopping = false;
         loop {
             if work.is_none()
@@ -351,18 +368,20 @@ impl Run<'_> {
                     idle = Some(session);
                 }
                 block = blocks.next(), if room => match block {
-                    Some(Ok(block)) => { probe.seen(); batch.push(block) }
+                    Some(Ok(block)) => { probe.heard = Heard::Blocks; batch.push(block) }
                     Some(Err(error)) => broken = Some(error.into()),
                     None => broken = Some(self.ended("the stream ended")),
                 },
-                height = probe.ask(self.follower), if work.is_none() && room => {
+                height = &mut probe.asked, if work.is_none() && room => {
                     match height {
-                        Ok(height) if height > next && probe.silent => broken = Some(self.ended("it has newer blocks and sends none")),
+                        Ok(height) if height > next && probe.heard == Heard::Nothing => broken = Some(self.ended("it has newer blocks and sends none")),
+                        // The last block that was taken is asked for once more, so something always comes.
+                        Ok(_) if probe.heard == Heard::NothingYet => broken = Some(self.ended("it took the request and sends nothing")),
                         Ok(height) => {
                             self.progress.send_if_modified(|progress| {
                                 progress.height.replace(height) != Some(height)
                             });
-                            probe.again();
+                            probe.again(self.follower);
                         }
                         Err(error) => broken = Some(error.into()),
                     }
@@ -373,7 +392,7 @@ impl Run<'_> {
 
     fn ended(&self, what: &'static str) -> FollowError {
         StreamError::Ended {
-            endpoint: "the ledger".into(),
+            endpoint: self.progress.borrow().endpoint.clone().unwrap_or_else(|| "the ledger".into()),
             channel: self.follower.channel.clone(),
             what,
         }
@@ -415,36 +434,46 @@ impl Filling {
     }
 }
 
+/// What came of a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// Nothing since it was opened.
+    NothingYet,
+    /// Something since the last question.
+    Blocks,
+    /// Nothing since the last question.
+    Nothing,
+}
+
 /// The question that tells a hung stream from a quiet channel.
 struct Probe {
-    every: Duration,
-    due: tokio::time::Instant,
-    /// Whether nothing came since the last question.
-    silent: bool,
+    /// The question for the height: asked when it is due, and answered at last.
+    asked: BoxFuture<'static, Result<u64, StreamError>>,
+    heard: Heard,
 }
 
 impl Probe {
-    fn new(every: Duration) -> Self {
+    fn new(follower: &Follower) -> Self {
         Self {
-            every,
-            due: tokio::time::Instant::now() + jittered(every),
-            silent: false,
+            asked: ask(follower),
+            heard: Heard::NothingYet,
         }
     }
 
-    fn seen(&mut self) {
-        self.silent = false;
+    fn again(&mut self, follower: &Follower) {
+        self.heard = Heard::Nothing;
+        self.asked = ask(follower);
     }
+}
 
-    fn again(&mut self) {
-        self.silent = true;
-        self.due = tokio::time::Instant::now() + jittered(self.every);
+fn ask(follower: &Follower) -> BoxFuture<'static, Result<u64, StreamError>> {
+    let due = tokio::time::Instant::now() + jittered(follower.options.probe);
+    let (ledger, channel) = (Arc::clone(&follower.ledger), follower.channel.clone());
+    async move {
+        tokio::time::sleep_until(due).await;
+        ledger.height(&channel).await
     }
-
-    async fn ask(&self, follower: &Follower) -> Result<u64, StreamError> {
-        tokio::time::sleep_until(self.due).await;
-        follower.ledger.height(&follower.channel).await
-    }
+    .boxed()
 }
 
 /// Shortens a pause by up to a half, so that many followers don't come at once.

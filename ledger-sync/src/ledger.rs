@@ -5,14 +5,17 @@ use std::fmt;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use prost::Message;
+use protos::MAX_GRPC_MESSAGE_BYTES;
 use protos::common::{Block, Status as DeliverStatus};
 use protos::gateway::ErrorDetail;
 use protos::peer::TxValidationCode;
 use state::ids::Channel;
+use state::time::Timestamp;
 use thiserror::Error;
 use tonic::Code;
 
 use crate::limits;
+use crate::pending::PendingError;
 use crate::proposal::NotProposed;
 
 /// Full blocks in their order. The stream goes on for ever: it ends only with an error.
@@ -32,6 +35,30 @@ pub trait Ledger: Send + Sync {
 
     /// Returns the number of blocks that the ledger has: the number of the next one.
     async fn height(&self, channel: &Channel) -> Result<u64, StreamError>;
+
+    /// Finds out what became of the transactions that were sent without an answer, by this process or one before it.
+    async fn resolve(&self, _channel: &Channel) -> Result<Vec<Resolved>, SubmitError> {
+        Ok(Vec::new())
+    }
+
+    /// Tells that what an endpoint gave of a channel was of no use: where there is another one, that is asked next.
+    fn avoid(&self, _channel: &Channel, _endpoint: &str) {}
+
+    /// Names the endpoint that a channel is read from at present.
+    fn endpoint(&self, _channel: &Channel) -> String {
+        "the ledger".into()
+    }
+}
+
+/// What became of a transaction that was sent without an answer.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Its id.
+    pub tx_id: String,
+    /// The chaincode's function.
+    pub function: String,
+    /// Its block, or why it is not on the ledger or not known to be.
+    pub outcome: Result<Committed, SubmitError>,
 }
 
 /// A transaction that was committed as valid.
@@ -104,12 +131,17 @@ impl fmt::Display for Fault {
         for node in &self.nodes {
             write!(f, "; {} of {}: {}", node.address, node.msp_id, node.message)?;
         }
-        Ok(())
+        match self.advice() {
+            Some(advice) => write!(f, " ({advice})"),
+            None => Ok(()),
+        }
     }
 }
 
 impl std::error::Error for Fault {}
 
+/// What an orderer says for good, whatever the code of the gateway that repeats it.
+const REFUSED: [&str; 3] = ["status=FORBIDDEN", "status=BAD_REQUEST", "status=REQUEST_ENTITY_TOO_LARGE"];
 /// What a peer says to somebody who is no member, or whose key it doesn't know. Some of these come with a code that looks as
 /// if trying again would help.
 const PERMANENT: [&str; 4] = [
@@ -122,6 +154,59 @@ const PERMANENT: [&str; 4] = [
 const PASSING: [&str; 2] = [
     "no combination of peers can be derived",
     "failed to collect enough transaction endorsements",
+];
+
+/// What to do about what peers say. The first that fits is told.
+const ADVICE: [(&str, &str); 12] = [
+    (
+        "invalid peer certificate: certificate expired",
+        "the peer's TLS certificate is past its end, or this machine's clock is wrong",
+    ),
+    (
+        "invalid peer certificate: certificate not valid for name",
+        "name the host in the peer's TLS certificate as server_name",
+    ),
+    (
+        "invalid peer certificate",
+        "the authority in tls_ca does not vouch for this peer's TLS certificate",
+    ),
+    (
+        "creator org unknown",
+        "the channel does not know this member: check ledger.msp_id and ledger.msp, and whether the channel's configuration has the member",
+    ),
+    (
+        "expired",
+        "a certificate is past its end: enrol again, and replace it in the folder that ledger.msp names",
+    ),
+    (
+        "access denied",
+        "the channel does not take this member's signature: check that the certificate in ledger.msp is of this member, is not revoked, \
+         and has the role that the channel's policies ask for",
+    ),
+    (
+        "could not get last config",
+        "the peer has no such channel: it has not joined it, or this member is not part of it",
+    ),
+    (
+        "could not launch chaincode",
+        "the peer does not reach its chaincode server: start it, and check the address in its package",
+    ),
+    (
+        "chaincode registration failed",
+        "the chaincode server answered under another package id than the one that is installed on the peer",
+    ),
+    (
+        "proposalresponsepayloads do not match",
+        "the endorsing peers came to different results: one is behind, or runs another version of the chaincode",
+    ),
+    (
+        "no orderers could",
+        "the peer reaches no orderer that takes transactions; what was not ordered is sent again",
+    ),
+    (
+        "certificaterequired",
+        "the peer asks for a TLS client certificate: name one as ledger.client_certificate and ledger.client_key",
+    ),
 ];
 
 impl Fault {
@@ -174,9 +259,24 @@ impl Fault {
         self.message.contains(what) || self.nodes.iter().any(|node| node.message.contains(what))
     }
 
+    /// Tells whether an answer was larger than any that Fabric's nodes send.
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(self.code, Code::OutOfRange | Code::ResourceExhausted) && self.says("message length too large")
+    }
+
+    /// Tells what to do about it, where the other end's words don't.
+    fn advice(&self) -> Option<&'static str> {
+        let mut said = self.message.to_lowercase();
+        for node in &self.nodes {
+            said.push('\n');
+            said.push_str(&node.message.to_lowercase());
+        }
+        ADVICE.iter().find(|(text, _)| said.contains(text)).map(|(_, advice)| *advice)
+    }
+
     /// Tells whether the same call may succeed later.
     pub fn transient(&self) -> bool {
-        if PERMANENT.iter().any(|text| self.says(text)) {
+        if self.is_too_large() || PERMANENT.iter().chain(&REFUSED).any(|text| self.says(text)) {
             return false;
         }
         if PASSING.iter().any(|text| self.says(text)) {
@@ -234,7 +334,7 @@ pub enum SubmitError {
         source: Fault,
     },
     /// It was sent, and nothing is known of its outcome: look for its id in the blocks.
-    #[error("the outcome of transaction {tx_id} is not known")]
+    #[error("the outcome of transaction {tx_id} is not known; it is kept, and asked for when the same is submitted again")]
     Unknown {
         /// The transaction.
         tx_id: String,
@@ -263,6 +363,9 @@ pub enum SubmitError {
     /// It could not be signed.
     #[error("the transaction could not be signed")]
     Sign(#[from] msp::MspError),
+    /// It could not be kept before it was sent. Nothing was sent.
+    #[error("the transaction was not sent")]
+    Pending(#[from] PendingError),
     /// The gateway answered with something else than a transaction.
     #[error("{endpoint} answered without {what}")]
     Answer {
@@ -292,6 +395,7 @@ impl SubmitError {
             SubmitError::Refused { .. }
             | SubmitError::Invalid { .. }
             | SubmitError::Sign(_)
+            | SubmitError::Pending(_)
             | SubmitError::Answer { .. }
             | SubmitError::Other { .. } => false,
         }
@@ -348,6 +452,32 @@ pub enum StreamError {
         /// Fabric's status, for example 403.
         status: i32,
     },
+    /// The peer did not accept the request: for the most part, because of this machine's clock.
+    #[error(
+        "{endpoint} did not accept the request for blocks of channel {channel}: this machine's clock says {at}, and it has to be right to 15 minutes (where it is, check the TLS client certificate)"
+    )]
+    NotAccepted {
+        /// The endpoint.
+        endpoint: String,
+        /// The channel.
+        channel: Channel,
+        /// What this machine's clock says.
+        at: Timestamp,
+    },
+    /// A block is larger than any that Fabric's nodes send.
+    #[error(
+        "{endpoint} sent a block of channel {channel} that is larger than the {} MiB that Fabric's nodes send; nothing of it was read: find out what stands there before anything else",
+        MAX_GRPC_MESSAGE_BYTES / (1024 * 1024)
+    )]
+    TooLarge {
+        /// The endpoint.
+        endpoint: String,
+        /// The channel.
+        channel: Channel,
+        /// What the transport said.
+        #[source]
+        source: Fault,
+    },
     /// The stream ended or answered with something else than blocks.
     #[error("{endpoint} ended the blocks of channel {channel}: {what}")]
     Ended {
@@ -368,6 +498,7 @@ fn meaning(status: i32) -> &'static str {
         Ok(DeliverStatus::Forbidden) => "this member may not read the channel",
         Ok(DeliverStatus::NotFound) => "there is no such channel or no such block",
         Ok(DeliverStatus::BadRequest) => "the request was not accepted; check this machine's clock",
+        Ok(DeliverStatus::RequestEntityTooLarge) => "the request is too large",
         Ok(DeliverStatus::ServiceUnavailable) => "the service is not available",
         _ => "an error of the peer",
     }
@@ -380,7 +511,7 @@ impl StreamError {
             StreamError::Call { source, .. } => source.transient(),
             StreamError::Refused { status, .. } => *status >= 500,
             StreamError::Ended { .. } => true,
-            StreamError::Sign(_) => false,
+            StreamError::NotAccepted { .. } | StreamError::TooLarge { .. } | StreamError::Sign(_) => false,
         }
     }
 }

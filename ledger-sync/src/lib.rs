@@ -11,25 +11,32 @@ pub mod branches;
 pub mod decode;
 pub mod evidence;
 pub mod follow;
+pub mod frozen;
 pub mod gateway;
 pub mod ledger;
 pub mod limits;
 pub mod materialise;
 pub mod message;
+mod peers;
+pub mod pending;
 mod proposal;
 mod reasons;
+pub mod reexecute;
 pub mod reports;
 mod session;
 pub mod soft;
 pub mod testing;
+mod transact;
 pub mod verify;
 
 pub use branches::{BranchError, Materialiser};
 pub use decode::{Decoded, Quarantine};
 pub use follow::{FollowError, Follower, Options, Progress, catch_up};
-pub use gateway::{GatewayClient, GatewayConfig};
-pub use ledger::{BlockStream, Committed, EvaluateError, Fault, Ledger, StreamError, SubmitError};
+pub use gateway::{ClientTls, GatewayClient, GatewayConfig, PeerConfig};
+pub use ledger::{BlockStream, Committed, EvaluateError, Fault, Ledger, Resolved, StreamError, SubmitError};
+pub use pending::{Pending, PendingTransaction};
 pub use proposal::NotProposed;
+pub use reexecute::{Reexecution, ReexecutionError};
 pub use verify::{BlockVerifier, VerifyError};
 
 /// Tells an error with everything below it, in one line.

@@ -19,10 +19,23 @@ pub const QUOTED: usize = 600;
 pub const DETAILS: usize = 16;
 /// The shortest interval between two pings: Fabric ends a connection that pings more often.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a ping's answer is waited for before a connection counts as cut.
+pub const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(20);
+/// How long other peers are waited for once one has told its height.
+pub const OTHER_PEERS: Duration = Duration::from_millis(500);
+/// The most pending transactions of a channel that are looked at.
+pub const PENDING: usize = 1_000;
 /// How long one block may take to arrive.
 pub const FETCH: Duration = Duration::from_secs(60);
 /// The largest soft cursor that is read, in bytes.
 pub const SOFT_BYTES: u64 = 64 * 1024;
+
+/// The largest mirror of a channel's state that is read from its file, in bytes.
+pub const MIRROR_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// The size of the blocks after which the mirror is written, in bytes; more where the mirror itself is larger.
+pub const MIRROR_EVERY_BYTES: u64 = 8 * 1024 * 1024;
+/// The largest record of a frozen channel that is read, in bytes.
+pub const FROZEN_BYTES: u64 = 64 * 1024;
 
 /// Shortens a text to what an error repeats, with control characters made visible.
 pub(crate) fn quoted(text: &str) -> String {

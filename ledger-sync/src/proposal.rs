@@ -159,8 +159,15 @@ pub(crate) enum Range {
     Newest,
 }
 
-/// Builds a signed request for blocks.
-pub(crate) fn seek(signer: &dyn Signer, channel: &Channel, range: Range, at: prost_types::Timestamp) -> Result<Envelope, MspError> {
+/// Builds a signed request for blocks. A peer that asks for a TLS client certificate wants its hash here, so that nobody else can
+/// use the request.
+pub(crate) fn seek(
+    signer: &dyn Signer,
+    channel: &Channel,
+    range: Range,
+    at: prost_types::Timestamp,
+    tls_hash: &[u8],
+) -> Result<Envelope, MspError> {
     let position = |kind| Some(SeekPosition { r#type: Some(kind) });
     let block = |number| position(seek_position::Type::Specified(SeekSpecified { number }));
     let (start, stop) = match range {
@@ -180,6 +187,7 @@ pub(crate) fn seek(signer: &dyn Signer, channel: &Channel, range: Range, at: pro
         r#type: HeaderType::DeliverSeekInfo as i32,
         timestamp: Some(at),
         channel_id: channel.to_string(),
+        tls_cert_hash: tls_hash.to_vec(),
         ..ChannelHeader::default()
     };
     let header = Header {

@@ -14,8 +14,8 @@ use futures::StreamExt;
 use ledger_sync::gateway::Timeouts;
 use ledger_sync::reports::{Recorded, submit_report};
 use ledger_sync::{
-    EvaluateError, FollowError, Follower, GatewayClient, GatewayConfig, Ledger, Options, Progress, StreamError, SubmitError, catch_up,
-    reports,
+    EvaluateError, FollowError, Follower, GatewayClient, GatewayConfig, Ledger, Options, PeerConfig, Pending, Progress, StreamError,
+    SubmitError, catch_up, reports,
 };
 use msp::{PemSigner, Signer};
 use serde_json::json;
@@ -44,13 +44,17 @@ fn signer(place: &Path, name: &str, msp_id: &str) -> Arc<PemSigner> {
 
 fn client(place: &Path, name: &str, msp_id: &str, server: &Server) -> GatewayClient {
     let config = GatewayConfig {
-        endpoint: format!("https://localhost:{}", server.address().port()),
-        tls_ca_pem: std::fs::read(place.join(name).join("tls-ca.pem")).unwrap(),
-        domain: None,
+        peers: vec![PeerConfig {
+            endpoint: format!("https://localhost:{}", server.address().port()),
+            tls_ca_pem: std::fs::read(place.join(name).join("tls-ca.pem")).unwrap(),
+            server_name: None,
+        }],
+        client_tls: None,
         timeouts: Timeouts {
             commit: Duration::from_secs(20),
             ..Timeouts::default()
         },
+        pending: Pending::new(place.join(name).join("pending")),
     };
     GatewayClient::connect(config, signer(place, name, msp_id)).unwrap()
 }
@@ -221,10 +225,14 @@ async fn another_authority_does_not_vouch_for_the_server() {
     let server = serve(directory.path(), "127.0.0.1:0").await;
     let other = msp::CertificateAuthority::create("other", "ca.other", 1_780_000_000).unwrap();
     let config = GatewayConfig {
-        endpoint: format!("https://localhost:{}", server.address().port()),
-        tls_ca_pem: other.certificate_pem().as_bytes().to_vec(),
-        domain: None,
+        peers: vec![PeerConfig {
+            endpoint: format!("https://localhost:{}", server.address().port()),
+            tls_ca_pem: other.certificate_pem().as_bytes().to_vec(),
+            server_name: None,
+        }],
+        client_tls: None,
         timeouts: Timeouts::default(),
+        pending: Pending::new(directory.path().join("pending")),
     };
     let signer = signer(directory.path(), "city", CITY);
     assert_eq!(signer.msp_id(), CITY);

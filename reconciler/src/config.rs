@@ -49,6 +49,15 @@ pub struct LedgerConfig {
     pub endpoint: String,
     /// The peer's TLS certificate authority, PEM.
     pub tls_ca: PathBuf,
+    /// The name in the peer's TLS certificate, where it is not the endpoint's host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// The TLS client certificate for peers that ask for one, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<PathBuf>,
+    /// Its private key, PEM, open to its owner only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<PathBuf>,
     /// The member's MSP id.
     pub msp_id: MspId,
     /// The folder with the member's certificate and key, in Fabric's layout.
@@ -58,6 +67,23 @@ pub struct LedgerConfig {
     /// Where the signing key is, when it is not in the folder `msp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<SignerConfig>,
+    /// Further peers, asked in their order when the one before them can't serve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<FurtherPeer>,
+}
+
+/// A peer beside the first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FurtherPeer {
+    /// Its gateway.
+    pub endpoint: String,
+    /// Its TLS certificate authority, PEM; none: that of the first peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_ca: Option<PathBuf>,
+    /// The name in its TLS certificate, where it is not the endpoint's host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
 }
 
 /// How the service behaves.
@@ -151,8 +177,19 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
-        if !self.ledger.endpoint.starts_with("https://") {
-            return Err("ledger.endpoint has to start with https://".into());
+        let mut endpoints = BTreeSet::new();
+        for (key, endpoint) in std::iter::once(("ledger.endpoint", &self.ledger.endpoint))
+            .chain(self.ledger.peers.iter().map(|peer| ("ledger.peers.endpoint", &peer.endpoint)))
+        {
+            if !endpoint.starts_with("https://") {
+                return Err(format!("{key} has to start with https://"));
+            }
+            if !endpoints.insert(endpoint) {
+                return Err(format!("{key} names {endpoint} twice: a peer that is down is not another peer"));
+            }
+        }
+        if self.ledger.client_certificate.is_some() != self.ledger.client_key.is_some() {
+            return Err("ledger.client_certificate and ledger.client_key belong together: name both, or none".into());
         }
         if self.ledger.channels.is_empty() {
             return Err("ledger.channels is empty: name at least one channel".into());
@@ -206,9 +243,9 @@ impl Config {
         self.folder.join("identity/allowed_signers")
     }
 
-    /// The peer's TLS certificate authority.
-    pub fn tls_ca(&self) -> PathBuf {
-        self.folder.join(&self.ledger.tls_ca)
+    /// The folder of transactions whose outcome is not known yet.
+    pub fn pending(&self) -> PathBuf {
+        self.folder.join("pending")
     }
 
     /// The time between two looks at the world.
@@ -242,7 +279,10 @@ mod tests {
         assert_eq!(Config::read(&read.write().unwrap()).unwrap(), read);
         std::fs::write(&path, format!("{text}pin = \"982451653\"\n")).unwrap();
         let error = Config::read(&path).unwrap_err().to_string();
-        assert!(error.contains("line 11: unknown field `pin`") && error.contains("`pin_file`"), "{error}");
+        assert!(
+            error.contains("line 11: unknown field `pin`") && error.contains("`pin_file`"),
+            "{error}"
+        );
         assert!(!error.contains("982451653"), "{error}");
     }
 }

@@ -39,6 +39,9 @@ pub struct ChannelStatus {
     pub block: Option<u64>,
     /// How many blocks the ledger has beyond it, as far as is known.
     pub lag: u64,
+    /// The peer that blocks are read from.
+    #[serde(default)]
+    pub endpoint: Option<String>,
     /// Whether blocks are being received.
     pub connected: bool,
     /// Whether everything that the ledger has was taken in.

@@ -481,6 +481,7 @@ impl Loop {
 fn take(status: &mut ChannelStatus, progress: &Progress, paused: bool) {
     status.block = progress.block;
     status.lag = progress.lag().unwrap_or(0);
+    status.endpoint.clone_from(&progress.endpoint);
     status.connected = progress.connected;
     status.caught_up = progress.caught_up;
     status.ledger_error.clone_from(&progress.last_error);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use embedded::{LedgerError, Server};
-use ledger_sync::Ledger;
-use ledger_sync::gateway::{GatewayClient, GatewayConfig, Timeouts};
+use ledger_sync::gateway::{ClientTls, GatewayClient, GatewayConfig, PeerConfig, Timeouts};
+use ledger_sync::{Ledger, Pending};
 use msp::Signer;
 
 use super::error::{CliError, Doing};
@@ -130,15 +130,44 @@ pub(crate) fn signer(config: &Config) -> Result<Arc<dyn Signer>, CliError> {
     identity::open(config).map_err(|error| CliError::new(format!("the identity of {} can't be used", config.member)).because(error))
 }
 
-/// A member's connection to a ledger.
+/// A member's connection to a ledger. An endpoint that is given takes the place of the configured peers.
 pub(crate) fn connect(config: &Config, endpoint: Option<&str>) -> Result<Arc<dyn Ledger>, CliError> {
-    let tls_ca = config.tls_ca();
+    let ledger = &config.ledger;
+    let authority = |path: &Path| {
+        let path = config.folder().join(path);
+        std::fs::read(&path).doing(format!("cannot read the ledger's TLS authority {}", path.display()))
+    };
+    let mut peers = vec![PeerConfig {
+        endpoint: endpoint.unwrap_or(&ledger.endpoint).to_owned(),
+        tls_ca_pem: authority(&ledger.tls_ca)?,
+        server_name: ledger.server_name.clone(),
+    }];
+    if endpoint.is_none() {
+        for peer in &ledger.peers {
+            peers.push(PeerConfig {
+                endpoint: peer.endpoint.clone(),
+                tls_ca_pem: authority(peer.tls_ca.as_ref().unwrap_or(&ledger.tls_ca))?,
+                server_name: peer.server_name.clone(),
+            });
+        }
+    }
     let gateway = GatewayConfig {
-        endpoint: endpoint.unwrap_or(&config.ledger.endpoint).to_owned(),
-        tls_ca_pem: std::fs::read(&tls_ca).doing(format!("cannot read the ledger's TLS authority {}", tls_ca.display()))?,
-        domain: None,
+        peers,
+        client_tls: client_tls(config)?,
         timeouts: Timeouts::default(),
+        pending: Pending::new(config.pending()),
     };
     let client = GatewayClient::connect(gateway, signer(config)?).doing("the ledger can't be called as configured")?;
     Ok(Arc::new(client))
+}
+
+/// The TLS client certificate of a member, if it has one.
+fn client_tls(config: &Config) -> Result<Option<ClientTls>, CliError> {
+    let (Some(certificate), Some(key)) = (&config.ledger.client_certificate, &config.ledger.client_key) else {
+        return Ok(None);
+    };
+    let (certificate, key) = (config.folder().join(certificate), config.folder().join(key));
+    let certificate_pem = std::fs::read(&certificate).doing(format!("cannot read the TLS client certificate {}", certificate.display()))?;
+    let key_pem = msp::folder::read_key(&key).doing("the key of the TLS client certificate can't be used")?;
+    Ok(Some(ClientTls { certificate_pem, key_pem }))
 }

@@ -160,7 +160,11 @@ enum Command {
     /// Submits an agreement, an order, an amendment or a retirement to the ledger.
     Submit {
         /// The document, YAML or JSON.
-        file: PathBuf,
+        #[arg(required_unless_present = "pending")]
+        file: Option<PathBuf>,
+        /// Finds out what became of transactions that were sent without an answer, instead of submitting anything.
+        #[arg(long, conflicts_with = "file")]
+        pending: bool,
     },
     /// Stops applying on a channel; observing and reporting go on.
     Pause,
@@ -271,7 +275,8 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Graph => history::graph(global),
         Command::Replay { compare } => replay::run(global, compare).await,
         Command::Verify => verify::run(global).await,
-        Command::Submit { file } => submit::run(global, &file).await,
+        Command::Submit { file: Some(file), .. } => submit::run(global, &file).await,
+        Command::Submit { file: None, .. } => submit::pending(global).await,
         Command::Pause => pause::run(global, pause::Word::Pause).await,
         Command::Resume => pause::run(global, pause::Word::Resume).await,
         Command::Reconcile => pause::run(global, pause::Word::Reconcile).await,

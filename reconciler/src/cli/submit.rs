@@ -38,6 +38,37 @@ pub(crate) async fn run(global: &Global, file: &Path) -> Result<Exit, CliError> 
     Ok(Exit::Clean)
 }
 
+/// Finds out what became of a member's transactions that were sent without an answer, on each of its channels.
+pub(crate) async fn pending(global: &Global) -> Result<Exit, CliError> {
+    let config = targets::one(global)?;
+    let access = Access::open(global).await?;
+    let ledger = access.connect(&config)?;
+    let mut exit = Exit::Clean;
+    let mut none = true;
+    for channel in targets::channels(global, &config) {
+        let resolved = ledger.resolve(&channel).await;
+        for one in resolved.doing(format!("the pending transactions of {channel} can't be read"))? {
+            none = false;
+            match one.outcome {
+                Ok(done) => output::line(&format!(
+                    "{channel}: {} is on the ledger (block {}, tx {})",
+                    one.function, done.block, done.tx_id
+                )),
+                Err(error) => {
+                    let why = output::plain(&ledger_sync::whole(&error));
+                    output::line(&format!("{channel}: {} (tx {}): {why}", one.function, one.tx_id));
+                    exit = exit.worse(if error.transient() { Exit::Unknown } else { Exit::Error });
+                }
+            }
+        }
+    }
+    if none {
+        output::line("no transaction is pending");
+    }
+    access.close().await?;
+    Ok(exit)
+}
+
 /// Lets the member's own store have what was said at once, for `plan` and `status`; a running service has it already.
 async fn take_in(config: &Config, channel: &Channel, ledger: Arc<dyn Ledger>) -> Result<(), CliError> {
     let Ok(_held) = Control::new(config.folder()).hold() else {

@@ -162,10 +162,14 @@ impl Up<'_> {
         let ledger = LedgerConfig {
             endpoint: access::endpoint(self.server.address()),
             tls_ca: "identity/tls-ca.pem".into(),
+            server_name: None,
+            client_certificate: None,
+            client_key: None,
             msp_id: member.msp.clone(),
             msp: "identity/msp".into(),
             channels: self.network.channels_of(&member.name),
             signer: None,
+            peers: Vec::new(),
         };
         let path = folder.join(crate::config::FILE_NAME);
         let config = match Config::read(&path) {
