@@ -3,6 +3,7 @@
 //! A [`CertificateAuthority`] issues an organisation's identities, [`folder`] keeps them in Fabric's directory layout, a
 //! [`Signer`] signs with one, and an [`MspSet`] tells who signed. Nothing here reads a clock: times are passed in.
 
+pub mod allowed;
 pub mod authority;
 pub mod certificate;
 pub mod channel;
