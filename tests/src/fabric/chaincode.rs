@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Network, Node, Organisation};
+use super::node::Endpoints;
+use super::{Network, Node};
 use crate::command;
 use crate::wait::until;
 
@@ -19,8 +20,10 @@ impl Network<'_> {
     #[track_caller]
     pub fn install_chaincode(&mut self) {
         for member in self.members() {
-            let package = self.package(&member);
-            self.peer(&member, &["lifecycle", "chaincode", "install", &package]).exits(0);
+            let (path, id) = self.package(&member);
+            let installed = self.peer(&member, &["lifecycle", "chaincode", "install", &path]).exits(0);
+            installed.says(&[&id]);
+            self.packages.insert(member.clone(), id);
             self.start_chaincode(&member);
         }
     }
@@ -73,11 +76,15 @@ impl Network<'_> {
         let mut serve = self.world.bare_command(crate::world::binary());
         serve.args(["chaincode", "serve"]);
         serve.env("CHAINCODE_ID", id).env("CHAINCODE_SERVER_ADDRESS", &address);
+        let endpoints = Endpoints {
+            ports: vec![self.organisation(member).chaincode],
+            operations: None,
+        };
         let folder = self.folder().to_owned();
-        let new = || Node::new(&format!("chaincode-{member}"), folder, 0);
+        let new = || Node::new(&format!("chaincode-{member}"), folder, endpoints);
         let node = self.chaincodes.entry(member.to_owned()).or_insert_with(new);
         node.launch(serve);
-        node.listens(&address);
+        node.ready();
     }
 
     /// Kills a member's chaincode server at once.
@@ -94,37 +101,34 @@ impl Network<'_> {
         format!("127.0.0.1:{}", self.organisation(member).chaincode)
     }
 
-    fn package_path(&self, member: &str) -> String {
-        self.folder().join(format!("{member}.tgz")).display().to_string()
-    }
-
-    fn package(&self, member: &str) -> String {
-        let path = self.package_path(member);
+    /// Packages the chaincode for a member's peer: the package's path, and its id.
+    #[track_caller]
+    fn package(&self, member: &str) -> (String, String) {
+        let path = self.folder().join(format!("{member}.tgz")).display().to_string();
         let mut package = self.world.bare_command(crate::world::binary());
         package.args([
             "chaincode",
             "package",
-            "--address",
-            &self.chaincode_address(member),
             "--label",
             NAME,
+            "--address",
+            &self.chaincode_address(member),
+            "--out",
             &path,
         ]);
-        command::run(package, PACKAGE).exits(0);
-        path
+        let made = command::run(package, PACKAGE).exits(0);
+        (path, made.stdout.trim().to_owned())
     }
 
     /// The name by which a member's peer knows its package.
     #[track_caller]
     fn package_id(&self, member: &str) -> String {
-        let path = self.package_path(member);
-        let id = self.peer(member, &["lifecycle", "chaincode", "calculatepackageid", &path]).exits(0);
-        id.stdout.trim().to_owned()
+        self.packages.get(member).expect("the chaincode was installed").clone()
     }
 
     /// The words with which `peer` is told of one more peer.
     fn at_the_peer(&self, member: &str) -> [String; 4] {
-        let organisation: &Organisation = self.organisation(member);
+        let organisation = self.organisation(member);
         let ca = organisation.tls_ca().display().to_string();
         ["--peerAddresses".into(), organisation.address(), "--tlsRootCertFiles".into(), ca]
     }

@@ -15,6 +15,7 @@ mod organisation;
 mod ports;
 
 pub use binaries::Binaries;
+pub use member::Caller;
 pub use network::Network;
 pub use node::Node;
 pub use organisation::{ORDERER, Organisation};

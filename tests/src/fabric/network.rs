@@ -26,6 +26,8 @@ pub struct Network<'a> {
     orderer: Node,
     peers: BTreeMap<String, Node>,
     pub(super) chaincodes: BTreeMap<String, Node>,
+    /// The ids of the members' packages, as their peers know them.
+    pub(super) packages: BTreeMap<String, String>,
 }
 
 impl<'a> Network<'a> {
@@ -46,15 +48,16 @@ impl<'a> Network<'a> {
             operations: ports::free(),
         };
         let peer = |one: &Organisation| {
-            let node = Node::new(&format!("peer-{}", one.member), folder.clone(), one.operations);
+            let node = Node::new(&format!("peer-{}", one.member), folder.clone(), one.endpoints());
             (one.member.clone(), node)
         };
         let mut network = Self {
             world,
             binaries: binaries.clone(),
-            orderer: Node::new("orderer", folder.clone(), orderer_ports.operations),
+            orderer: Node::new("orderer", folder.clone(), orderer_ports.endpoints()),
             peers: organisations.iter().map(peer).collect(),
             chaincodes: BTreeMap::new(),
+            packages: BTreeMap::new(),
             orderer_ports,
             organisations,
             folder,

@@ -1,6 +1,6 @@
 //! Fabric's processes: what they are configured with, and their lives.
 
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,22 +12,44 @@ use crate::wait::until;
 /// How much of a log a failing test repeats.
 const LAST_LINES: usize = 40;
 
+/// Where a process can be asked whether it is well.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoints {
+    /// The ports that it listens on.
+    pub(super) ports: Vec<u16>,
+    /// The one on which it tells how it is, if it does.
+    pub(super) operations: Option<u16>,
+}
+
+impl Endpoints {
+    fn look(&self) -> Result<(), String> {
+        for port in &self.ports {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).map_err(|error| format!("port {port}: {error}"))?;
+        }
+        let Some(operations) = self.operations else { return Ok(()) };
+        match http::get(&format!("127.0.0.1:{operations}"), "/healthz")? {
+            answer if answer.status == 200 => Ok(()),
+            answer => Err(format!("{} {}", answer.status, answer.body)),
+        }
+    }
+}
+
 /// One process of a network, which can be killed and comes back as what it was.
 #[derive(Debug)]
 pub struct Node {
     name: String,
     folder: PathBuf,
-    operations: u16,
+    endpoints: Endpoints,
     starts: usize,
     running: Option<Running>,
 }
 
 impl Node {
-    pub(super) fn new(name: &str, folder: PathBuf, operations: u16) -> Self {
+    pub(super) fn new(name: &str, folder: PathBuf, endpoints: Endpoints) -> Self {
         Self {
             name: name.to_owned(),
             folder,
-            operations,
+            endpoints,
             starts: 0,
             running: None,
         }
@@ -43,40 +65,18 @@ impl Node {
         self.running = Some(Running::start(command, log("out"), log("err")));
     }
 
-    /// Waits until it says that it is well.
+    /// Waits until it listens on its ports and says that it is well.
     ///
     /// # Panics
     /// With its log, when it isn't in time.
     #[track_caller]
     pub(super) fn ready(&mut self) {
-        let address = format!("127.0.0.1:{}", self.operations);
         until(&format!("{} is up", self.name), || {
             let running = self.running.as_mut().ok_or("it was not started")?;
             if !running.runs() {
                 panic!("{} ended:\n{}", self.name, tail(&running.stderr()));
             }
-            match http::get(&address, "/healthz") {
-                Ok(answer) if answer.status == 200 => Ok(()),
-                Ok(answer) => Err(format!("{} {}\n{}", answer.status, answer.body, tail(&running.stderr()))),
-                Err(why) => Err(format!("{why}\n{}", tail(&running.stderr()))),
-            }
-        });
-    }
-
-    /// Waits until something answers at an address of its own.
-    ///
-    /// # Panics
-    /// With its log, when nothing does in time.
-    #[track_caller]
-    pub(super) fn listens(&mut self, address: &str) {
-        until(&format!("{} listens", self.name), || {
-            let running = self.running.as_mut().ok_or("it was not started")?;
-            if !running.runs() {
-                panic!("{} ended:\n{}", self.name, tail(&running.stderr()));
-            }
-            TcpStream::connect(address)
-                .map(drop)
-                .map_err(|why| format!("{why}\n{}", tail(&running.stderr())))
+            self.endpoints.look().map_err(|why| format!("{why}\n{}", tail(&running.stderr())))
         });
     }
 
@@ -187,6 +187,15 @@ pub(super) struct OrdererPorts {
     pub(super) admin: u16,
     /// On which it tells how it is.
     pub(super) operations: u16,
+}
+
+impl OrdererPorts {
+    pub(super) fn endpoints(self) -> Endpoints {
+        Endpoints {
+            ports: vec![self.listen, self.admin],
+            operations: Some(self.operations),
+        }
+    }
 }
 
 /// An orderer's `orderer.yaml`.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use reconciler::network::NetworkMember;
 
+use super::node::Endpoints;
 use super::ports;
 
 /// The domain of the ordering organisation.
@@ -72,6 +73,14 @@ impl Organisation {
     /// Its peer's address.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where its peer can be asked whether it is well.
+    pub(super) fn endpoints(&self) -> Endpoints {
+        Endpoints {
+            ports: vec![self.port],
+            operations: Some(self.operations),
+        }
     }
 
     /// The folder of its peer's certificates.
