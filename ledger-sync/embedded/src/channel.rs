@@ -1,5 +1,6 @@
 //! One channel: its state, its blocks, and the thread that commits.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -12,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::block_file::{BlockFile, Reader};
 use crate::commit::{self, Committed, Ground, Prepared, Tip, TxIndex};
-use crate::world_state::WorldState;
+use crate::world_state::{Updates, WorldState};
 use crate::{LedgerError, Limits, Program, genesis};
 
 /// What a user may know of a channel.
@@ -41,6 +42,23 @@ pub(crate) struct View {
     pub(crate) state: WorldState,
     pub(crate) tip: Tip,
     index: TxIndex,
+    /// The numbers of the blocks, by their headers' hashes.
+    hashes: HashMap<[u8; 32], u64>,
+}
+
+impl View {
+    /// Takes in what a block changes.
+    fn advance(&mut self, updates: Updates, committed: BTreeMap<String, Committed>, tip: Tip) {
+        self.state.apply(updates);
+        for (tx_id, place) in committed {
+            // An id is its first transaction's.
+            self.index.entry(tx_id).or_insert(place);
+        }
+        if let Some(hash) = tip.header_hash {
+            self.hashes.insert(hash, tip.height.saturating_sub(1));
+        }
+        self.tip = tip;
+    }
 }
 
 /// What readers and the committing thread share.
@@ -88,11 +106,7 @@ impl Channel {
                 membership = Some(genesis::membership(name, block).map_err(|error| error.to_string())?);
             }
             let (updates, committed, tip) = commit::replay(&view.tip, program.name(), block)?;
-            view.state.apply(updates);
-            for (tx_id, place) in committed {
-                view.index.entry(tx_id).or_insert(place);
-            }
-            view.tip = tip;
+            view.advance(updates, committed, tip);
             Ok(())
         })?;
         let membership = membership.ok_or_else(|| LedgerError::Corrupt {
@@ -175,6 +189,12 @@ impl Core {
         self.view().index.get(tx_id).copied()
     }
 
+    /// Looks a block's number up by its header's hash.
+    pub(crate) fn number_of(&self, header_hash: &[u8]) -> Option<u64> {
+        let hash: &[u8; 32] = header_hash.try_into().ok()?;
+        self.view().hashes.get(hash).copied()
+    }
+
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
@@ -198,6 +218,12 @@ impl Core {
             source: std::io::Error::other(error),
         };
         tokio::task::spawn_blocking(move || plan.read()).await.map_err(failed)?
+    }
+
+    /// Reads one committed block, if there is one of this number. It blocks on the disk.
+    pub(crate) fn block(&self, number: u64) -> Result<Option<Block>, LedgerError> {
+        let plan = self.reader().plan(number, 1, 0);
+        Ok(plan.read()?.pop())
     }
 
     fn reader(&self) -> MutexGuard<'_, Reader> {
@@ -265,9 +291,7 @@ impl Committer {
         }
         {
             let mut view = self.core.view.write().unwrap_or_else(PoisonError::into_inner);
-            view.state.apply(updates);
-            view.index.extend(committed);
-            view.tip = tip;
+            view.advance(updates, committed, tip);
         }
         self.core.progress.send_modify(|progress| progress.height = height);
         Ok(())

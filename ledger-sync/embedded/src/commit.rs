@@ -40,6 +40,8 @@ impl Nonce {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Committed {
     pub(crate) block: u64,
+    /// Its place among the block's transactions.
+    pub(crate) index: u32,
     pub(crate) code: Code,
 }
 
@@ -103,7 +105,15 @@ pub(crate) fn prepare(
         };
         flags.push(code as u8);
         if let Some(tx_id) = checked.tx_id.filter(|_| !duplicate) {
-            committed.insert(tx_id, Committed { block: number, code });
+            let index = index as u32;
+            committed.insert(
+                tx_id,
+                Committed {
+                    block: number,
+                    index,
+                    code,
+                },
+            );
         }
     }
     let header = BlockHeader {
@@ -180,6 +190,7 @@ pub(crate) fn replay(tip: &Tip, program: &str, stored: &Block) -> Result<(Update
         if !anonymous && opened.channel.tx_id == txid::tx_id(&signed.nonce, &signed.creator) {
             committed.entry(opened.channel.tx_id).or_insert(Committed {
                 block: header.number,
+                index: index as u32,
                 code,
             });
         }

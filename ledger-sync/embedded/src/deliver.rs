@@ -1,17 +1,18 @@
-//! The service `protos.Deliver`: full blocks, from any start, following.
+//! The service `protos.Deliver`: full blocks, filtered blocks, and blocks with private data, from any start, following.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
+use msp::Identity;
 use prost::Message;
-use protos::common::{Block, Envelope, Status as BlockStatus};
+use protos::common::{Block, Envelope, HeaderType, Status as BlockStatus};
 use protos::envelope;
-use protos::orderer::seek_info::SeekBehavior;
-use protos::orderer::{SeekInfo, seek_position};
-use protos::peer::DeliverResponse;
+use protos::orderer::SeekInfo;
+use protos::orderer::seek_info::{SeekBehavior, SeekContentType};
 use protos::peer::deliver_response::Type;
 use protos::peer::deliver_server::Deliver;
+use protos::peer::{BlockAndPrivateData, DeliverResponse};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -19,9 +20,11 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::Ledger;
 use crate::channel::Channel;
 use crate::endorse::chain;
+use crate::filtered::filtered;
 use crate::gateway::{STREAM_BUFFER, closed, stream_permit};
 use crate::ledger::now;
-use crate::status::authorise;
+use crate::seek::{self, Wanted};
+use crate::status::{Policy, Signed, authorise};
 
 /// Delivers blocks to members.
 pub(crate) struct DeliverService {
@@ -31,6 +34,17 @@ pub(crate) struct DeliverService {
 
 type Answers = Pin<Box<dyn Stream<Item = Result<DeliverResponse, Status>> + Send>>;
 
+/// What a stream tells of each block.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// All of it.
+    Full,
+    /// Ids, codes, and the names of events.
+    Filtered,
+    /// All of it, beside the private data that its reader may see: there is none.
+    WithPrivateData,
+}
+
 #[tonic::async_trait]
 impl Deliver for DeliverService {
     type DeliverStream = Answers;
@@ -38,10 +52,26 @@ impl Deliver for DeliverService {
     type DeliverWithPrivateDataStream = Answers;
 
     async fn deliver(&self, request: Request<Streaming<Envelope>>) -> Result<Response<Answers>, Status> {
+        self.open(request, Form::Full)
+    }
+
+    async fn deliver_filtered(&self, request: Request<Streaming<Envelope>>) -> Result<Response<Answers>, Status> {
+        self.open(request, Form::Filtered)
+    }
+
+    async fn deliver_with_private_data(&self, request: Request<Streaming<Envelope>>) -> Result<Response<Answers>, Status> {
+        self.open(request, Form::WithPrivateData)
+    }
+}
+
+impl DeliverService {
+    #[allow(clippy::result_large_err, reason = "the error is the framework's")]
+    fn open(&self, request: Request<Streaming<Envelope>>, form: Form) -> Result<Response<Answers>, Status> {
         let permit = stream_permit(&self.ledger)?;
         let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
         let session = Session {
             ledger: self.ledger.clone(),
+            form,
             out: sender,
             closing: self.closing.clone(),
         };
@@ -51,23 +81,12 @@ impl Deliver for DeliverService {
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
-
-    async fn deliver_filtered(&self, _: Request<Streaming<Envelope>>) -> Result<Response<Answers>, Status> {
-        Err(Status::unimplemented(
-            "the embedded ledger delivers full blocks only: use protos.Deliver/Deliver",
-        ))
-    }
-
-    async fn deliver_with_private_data(&self, _: Request<Streaming<Envelope>>) -> Result<Response<Answers>, Status> {
-        Err(Status::unimplemented(
-            "the embedded ledger keeps no private data: use protos.Deliver/Deliver",
-        ))
-    }
 }
 
 /// One client's stream.
 struct Session {
     ledger: Ledger,
+    form: Form,
     out: mpsc::Sender<Result<DeliverResponse, Status>>,
     closing: watch::Receiver<bool>,
 }
@@ -80,11 +99,11 @@ enum Ended {
     With(Status),
 }
 
-/// The blocks that a seek asks for.
-struct Wanted {
-    start: u64,
-    stop: u64,
-    behavior: SeekBehavior,
+/// A seek request that was let in.
+struct Admitted {
+    channel: Arc<Channel>,
+    wanted: Wanted,
+    reader: Arc<Identity>,
 }
 
 impl Session {
@@ -120,13 +139,13 @@ impl Session {
 
     /// Serves one seek request to its end and gives the status that ends it.
     async fn serve(&mut self, request: &Envelope) -> Result<BlockStatus, Ended> {
-        let (channel, wanted) = match self.seek(request) {
-            Ok(found) => found,
+        let Admitted { channel, wanted, reader } = match self.admit(request) {
+            Ok(admitted) => admitted,
             Err(status) => return Ok(status),
         };
         let mut progress = channel.core.progress();
-        let mut next = wanted.start;
-        while next <= wanted.stop {
+        let mut next = wanted.first;
+        loop {
             progress.borrow_and_update();
             let blocks = channel
                 .core
@@ -144,26 +163,37 @@ impl Session {
                 }
             }
             for block in blocks {
-                if next > wanted.stop {
-                    break;
+                // A stream may outlive its reader's certificate.
+                if reader.certificate.check_expiry(now()).is_err() {
+                    return Ok(BlockStatus::Forbidden);
                 }
-                self.send(block).await?;
-                let Some(following) = next.checked_add(1) else { break };
+                self.send(&channel.core.name, wanted.content, block).await?;
+                if next == wanted.last {
+                    return Ok(BlockStatus::Success);
+                }
+                let Some(following) = next.checked_add(1) else {
+                    return Ok(BlockStatus::Success);
+                };
                 next = following;
             }
         }
-        Ok(BlockStatus::Success)
     }
 
-    async fn send(&self, block: Block) -> Result<(), Ended> {
-        let answer = DeliverResponse {
-            r#type: Some(Type::Block(block)),
+    async fn send(&self, channel: &str, content: SeekContentType, block: Block) -> Result<(), Ended> {
+        let r#type = match self.form {
+            Form::Full => Type::Block(of_content(content, block)),
+            Form::Filtered => Type::FilteredBlock(filtered(channel, &block)),
+            Form::WithPrivateData => Type::BlockAndPrivateData(BlockAndPrivateData {
+                block: Some(of_content(content, block)),
+                ..BlockAndPrivateData::default()
+            }),
         };
+        let answer = DeliverResponse { r#type: Some(r#type) };
         self.out.send(Ok(answer)).await.map_err(|_| Ended::Gone)
     }
 
-    /// Checks a seek request; the error is the status that refuses it.
-    fn seek(&self, request: &Envelope) -> Result<(Arc<Channel>, Wanted), BlockStatus> {
+    /// Checks a seek request, in a peer's order; the error is the status that refuses it.
+    fn admit(&self, request: &Envelope) -> Result<Admitted, BlockStatus> {
         let opened = envelope::open(request).map_err(|_| BlockStatus::BadRequest)?;
         let seconds = opened.seconds().ok_or(BlockStatus::BadRequest)?;
         if now().abs_diff(seconds) > self.ledger.limits().seek_window.as_secs() {
@@ -176,42 +206,28 @@ impl Session {
         let channel = self.ledger.channel(&opened.channel.channel_id).ok_or(BlockStatus::NotFound)?;
         let info = SeekInfo::decode(opened.data.as_slice()).map_err(|_| BlockStatus::BadRequest)?;
         let core = &channel.core;
-        let signed = (request.payload.as_slice(), request.signature.as_slice());
-        let creator = &opened.signature.creator;
-        authorise(&core.name, &core.membership, "Application/Readers", creator, signed, now()).map_err(|_| BlockStatus::Forbidden)?;
-        let wanted = wanted(&info, core.info().height)?;
-        Ok((channel, wanted))
+        let signed = Signed {
+            creator: &opened.signature.creator,
+            message: &request.payload,
+            signature: &request.signature,
+        };
+        let reader = authorise(&core.name, &core.membership, Policy::Readers, signed, now()).map_err(|_| BlockStatus::Forbidden)?;
+        let wanted = seek::wanted(&info, core.info().height)?;
+        Ok(Admitted { channel, wanted, reader })
     }
 }
 
-fn wanted(info: &SeekInfo, height: u64) -> Result<Wanted, BlockStatus> {
-    use seek_position::Type as Position;
-    let position = |position: &Option<protos::orderer::SeekPosition>| {
-        position
-            .as_ref()
-            .and_then(|position| position.r#type)
-            .ok_or(BlockStatus::BadRequest)
-    };
-    let (start, stop) = (position(&info.start)?, position(&info.stop)?);
-    let newest = height.saturating_sub(1);
-    let first = match &start {
-        Position::Oldest(_) => 0,
-        Position::Newest(_) => newest,
-        Position::NextCommit(_) => height,
-        Position::Specified(specified) if specified.number > height => return Err(BlockStatus::NotFound),
-        Position::Specified(specified) => specified.number,
-    };
-    let last = match &stop {
-        // As in a peer, «oldest» ends a stream at its own first block.
-        Position::Oldest(_) => first,
-        Position::Newest(_) => newest,
-        Position::Specified(specified) if specified.number < first => return Err(BlockStatus::BadRequest),
-        Position::Specified(specified) => specified.number,
-        Position::NextCommit(_) => return Err(BlockStatus::BadRequest),
-    };
-    Ok(Wanted {
-        start: first,
-        stop: last,
-        behavior: info.behavior(),
-    })
+/// Leaves away what a reader of headers and signatures doesn't need; a configuration is always sent whole.
+fn of_content(content: SeekContentType, block: Block) -> Block {
+    match content {
+        SeekContentType::HeaderWithSig if !is_configuration(&block) => Block { data: None, ..block },
+        _ => block,
+    }
+}
+
+fn is_configuration(block: &Block) -> bool {
+    let first = block.data.as_ref().and_then(|data| data.data.first());
+    first
+        .and_then(|bytes| envelope::open(&envelope::decode_envelope(bytes).ok()?).ok())
+        .is_some_and(|opened| opened.is(HeaderType::Config))
 }

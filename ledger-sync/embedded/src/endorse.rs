@@ -1,11 +1,12 @@
 //! Proposals: checking them, running the chaincode, endorsing what it did.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chaincode::stub::{Creator, Invocation, Response};
 use msp::{Identity, PemSigner, Signer};
 use prost::Message;
-use protos::common::{BlockchainInfo, Envelope, HeaderType, Payload};
+use protos::common::{Envelope, HeaderType, Payload};
 use protos::envelope::{self, InvocationParts, Opened};
 use protos::msp::SerializedIdentity;
 use protos::peer::{
@@ -16,12 +17,10 @@ use protos::txid;
 
 use crate::channel::Core;
 use crate::simulation::Simulation;
-use crate::status::{Refusal, authorise};
-use crate::validation::ENDORSEMENT_POLICY;
-use crate::{Ledger, Limits};
+use crate::status::{Call, Policy, Refusal, Signed, authenticate, no_endorsers, permit, quoted};
+use crate::validation::{ENDORSEMENT_POLICY, claimed_msp_id};
+use crate::{Ledger, Limits, query};
 
-/// The system chaincode that tells a channel's height.
-const QUERY_CHAINCODE: &str = "qscc";
 /// A chaincode's answers from this status on are refusals.
 const ERROR_THRESHOLD: i32 = 400;
 
@@ -34,17 +33,56 @@ pub(crate) struct Accepted {
     now: i64,
 }
 
-/// Reads only which channel a proposal is for.
-pub(crate) fn channel_of(proposal: Option<&SignedProposal>) -> Result<String, Refusal> {
+/// What a proposal is for.
+pub(crate) struct Target {
+    pub(crate) channel: String,
+    pub(crate) chaincode: String,
+    /// The organisation that its creator claims to be of.
+    pub(crate) msp_id: String,
+}
+
+/// Reads only what a proposal is for; nothing of it is verified.
+pub(crate) fn target(proposal: Option<&SignedProposal>) -> Result<Target, Refusal> {
     let malformed = |reason: String| Refusal::Malformed(format!("failed to unpack transaction proposal: {reason}"));
     let proposal = proposal
         .filter(|proposal| !proposal.proposal_bytes.is_empty())
         .ok_or_else(|| malformed("a signed proposal is required".into()))?;
-    let (opened, _) = envelope::open_proposal(&proposal.proposal_bytes).map_err(|error| malformed(chain(&error)))?;
+    let (opened, invocation) = envelope::open_proposal(&proposal.proposal_bytes).map_err(|error| malformed(chain(&error)))?;
     if opened.channel.channel_id.is_empty() {
         return Err(malformed("no channel id provided".into()));
     }
-    Ok(opened.channel.channel_id)
+    Ok(Target {
+        msp_id: claimed_msp_id(&opened.signature.creator),
+        channel: opened.channel.channel_id,
+        chaincode: invocation.chaincode.name,
+    })
+}
+
+/// Finds out whether anybody here can answer a proposal: before a node is asked, as a gateway does.
+pub(crate) fn find_nodes(core: &Core, chaincode: &str, call: Call, organisations: &[String]) -> Result<(), Refusal> {
+    let members = core.membership.members();
+    let known = chaincode == core.program.name() || chaincode == query::CHAINCODE;
+    let strangers = || organisations.iter().filter(|asked| !known || !members.contains(*asked));
+    let nobody = !known || !organisations.is_empty() && strangers().count() == organisations.len();
+    match call {
+        Call::Evaluate if nobody => Err(Refusal::Precondition(format!(
+            "no peers available to evaluate chaincode {} in channel {}",
+            quoted(chaincode),
+            core.name
+        ))),
+        Call::Evaluate => Ok(()),
+        Call::Endorse if strangers().next().is_some() => {
+            let strangers: Vec<String> = strangers().take(8).map(|stranger| quoted(stranger)).collect();
+            let text = format!("failed to find any endorsing peers for org(s): {}", strangers.join(", "));
+            Err(Refusal::Unavailable(text))
+        }
+        Call::Endorse if !known => Err(Refusal::Precondition(format!(
+            "{}: the embedded ledger runs {} only",
+            no_endorsers(chaincode, &core.name),
+            core.program.name()
+        ))),
+        Call::Endorse => Ok(()),
+    }
 }
 
 /// Checks a signed proposal as an endorsing peer does.
@@ -77,15 +115,18 @@ pub(crate) fn accept(core: &Core, limits: &Limits, proposal: &SignedProposal, no
         let claimed: String = opened.channel.tx_id.chars().take(80).collect();
         return Err(denied(format!("incorrectly computed txid '{claimed}' -- expected '{expected}'")));
     }
-    let policy = if invocation.chaincode.name == QUERY_CHAINCODE {
-        "Application/Readers"
-    } else {
-        "Application/Writers"
-    };
-    let signed = (proposal.proposal_bytes.as_slice(), proposal.signature.as_slice());
-    let creator = authorise(&core.name, &core.membership, policy, &opened.signature.creator, signed, now).map_err(denied)?;
+    let signed = signed(&opened, proposal);
+    let refused = |denied: crate::status::Denied| denied.proposing(&core.name, signed.creator);
+    let creator = authenticate(&core.name, &core.membership, signed, now).map_err(refused)?;
     if core.committed(&opened.channel.tx_id).is_some() {
-        return Err(Refusal::Denied(format!("duplicate transaction found [{}]", opened.channel.tx_id)));
+        let tx_id = &opened.channel.tx_id;
+        let creator: String = signed.creator.iter().map(|byte| format!("{byte:02x}")).collect();
+        return Err(Refusal::Denied(format!(
+            "duplicate transaction found [{tx_id}]. Creator [{creator}]"
+        )));
+    }
+    if invocation.chaincode.name != query::CHAINCODE {
+        permit(&core.membership, Policy::Writers, &creator).map_err(refused)?;
     }
     let payload = Proposal::decode(proposal.proposal_bytes.as_slice())
         .and_then(|proposal| ChaincodeProposalPayload::decode(proposal.payload.as_slice()))
@@ -103,10 +144,19 @@ pub(crate) fn accept(core: &Core, limits: &Limits, proposal: &SignedProposal, no
     })
 }
 
+/// Takes out who signed a proposal.
+fn signed<'a>(opened: &'a Opened, proposal: &'a SignedProposal) -> Signed<'a> {
+    Signed {
+        creator: &opened.signature.creator,
+        message: &proposal.proposal_bytes,
+        signature: &proposal.signature,
+    }
+}
+
 /// Runs a proposal and gives the chaincode's answer; nothing is kept.
-pub(crate) fn evaluate(core: &Core, proposal: &Accepted) -> Result<peer::Response, Refusal> {
-    if proposal.invocation.chaincode.name == QUERY_CHAINCODE {
-        return query(core, &proposal.invocation.args);
+pub(crate) fn evaluate(ledger: &Ledger, core: &Core, proposal: &Accepted, raw: &SignedProposal) -> Result<peer::Response, Refusal> {
+    if proposal.invocation.chaincode.name == query::CHAINCODE {
+        return query::answer(ledger, &proposal.invocation.args, signed(&proposal.opened, raw), proposal.now);
     }
     let (response, _) = simulate(core, proposal)?;
     Ok(answer(response))
@@ -169,17 +219,13 @@ pub(crate) fn endorse(ledger: &Ledger, core: &Core, proposal: &Accepted, organis
 /// Chooses whose keys endorse: the creator's organisation first, then others until the policy is satisfied.
 fn endorsers(ledger: &Ledger, core: &Core, proposal: &Accepted, organisations: &[String]) -> Result<Vec<Arc<PemSigner>>, Refusal> {
     let members = core.membership.members();
-    if let Some(stranger) = organisations.iter().find(|asked| !members.contains(*asked)) {
-        let stranger: String = stranger.chars().take(128).collect();
-        let text = format!("failed to find any endorsing peers for org(s): {stranger}");
-        return Err(Refusal::Precondition(text));
-    }
     let own = members.iter().filter(|msp_id| **msp_id == proposal.creator.msp_id);
     let others = members.iter().filter(|msp_id| **msp_id != proposal.creator.msp_id);
     let candidates: Vec<&String> = if organisations.is_empty() {
         own.chain(others).collect()
     } else {
-        organisations.iter().collect()
+        // Each once, however often it was named.
+        organisations.iter().collect::<BTreeSet<_>>().into_iter().collect()
     };
     let mut chosen = Vec::new();
     let mut identities = Vec::new();
@@ -198,7 +244,7 @@ fn endorsers(ledger: &Ledger, core: &Core, proposal: &Accepted, organisations: &
         }
     }
     if organisations.is_empty() {
-        let text = "no combination of peers can be derived which satisfy the endorsement policy";
+        let text = "no combination of peers can be derived which satisfy the endorsement policy: endorsement policy cannot be satisfied";
         return Err(Refusal::Precondition(text.into()));
     }
     Ok(chosen)
@@ -211,15 +257,9 @@ struct Effects {
 }
 
 fn simulate(core: &Core, proposal: &Accepted) -> Result<(Response, Effects), Refusal> {
-    let name = &proposal.invocation.chaincode.name;
-    if name != core.program.name() {
-        let name: String = name.chars().take(80).collect();
-        return Err(Refusal::Precondition(format!(
-            "make sure the chaincode {name} has been successfully defined on channel {} and try again: the embedded ledger \
-             runs {} only",
-            core.name,
-            core.program.name()
-        )));
+    if proposal.invocation.chaincode.name != core.program.name() {
+        let name = quoted(&proposal.invocation.chaincode.name);
+        return Err(Refusal::Precondition(no_endorsers(&name, &core.name)));
     }
     let identity =
         SerializedIdentity::decode(proposal.creator.serialized.as_slice()).map_err(|error| Refusal::Internal(error.to_string()))?;
@@ -251,35 +291,6 @@ fn simulate(core: &Core, proposal: &Accepted) -> Result<(Response, Effects), Ref
     }
     let (rwset, event) = simulation.finish(core.program.name());
     Ok((response, Effects { rwset, event }))
-}
-
-fn query(core: &Core, args: &[Vec<u8>]) -> Result<peer::Response, Refusal> {
-    let refused = |message: String| Refusal::Chaincode { status: 500, message };
-    match args {
-        [function, channel] if function == b"GetChainInfo" && channel == core.name.as_bytes() => {
-            let view = core.view();
-            let info = BlockchainInfo {
-                height: view.tip.height,
-                current_block_hash: view.tip.header_hash.map(|hash| hash.to_vec()).unwrap_or_default(),
-                previous_block_hash: view.tip.previous_hash.clone(),
-            };
-            Ok(peer::Response {
-                status: 200,
-                message: String::new(),
-                payload: info.encode_to_vec(),
-            })
-        }
-        [function, _] if function == b"GetChainInfo" => {
-            Err(refused("Invalid chain ID: ask for the channel that the proposal is for".into()))
-        }
-        [function, ..] => {
-            let name: String = String::from_utf8_lossy(function).chars().take(80).collect();
-            Err(refused(format!(
-                "Requested function {name} not found: the embedded ledger answers GetChainInfo only."
-            )))
-        }
-        [] => Err(refused("Incorrect number of arguments, 0".into())),
-    }
 }
 
 fn answer(response: Response) -> peer::Response {

@@ -16,16 +16,14 @@ use protos::peer::{ChaincodeEvent, SignedProposal, TxValidationCode};
 use protos::{envelope, metadata};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::Ledger;
 use crate::channel::{Channel, Core, NotQueued};
 use crate::endorse::{self, chain};
 use crate::ledger::now;
-use crate::status::{Refusal, authorise, detailed};
-use crate::validation::claimed_msp_id;
+use crate::status::{Call, Denied, Policy, Refusal, Signed, authorise, no_config, quoted};
 
-const READERS: &str = "Application/Readers";
 /// How many answers of a stream wait for a slow client.
 pub(crate) const STREAM_BUFFER: usize = 8;
 
@@ -36,43 +34,55 @@ pub(crate) struct GatewayService {
 }
 
 impl GatewayService {
-    fn channel(&self, name: &str) -> Result<Arc<Channel>, Status> {
-        self.ledger.channel(name).ok_or_else(|| {
-            let name: String = name.chars().take(80).collect();
-            Status::failed_precondition(format!("channel '{name}' not found"))
-        })
-    }
-
     /// Checks a proposal and hands it to `run` on a thread that may block.
     async fn with_proposal<T: Send + 'static>(
         &self,
+        call: Call,
         proposal: Option<SignedProposal>,
-        word: fn(Refusal, &str) -> Status,
-        run: impl FnOnce(&Ledger, &Core, &endorse::Accepted) -> Result<T, Refusal> + Send + 'static,
+        organisations: Vec<String>,
+        run: impl FnOnce(&Asked<'_>, &endorse::Accepted) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Status> {
-        let name = endorse::channel_of(proposal.as_ref()).map_err(|refusal| word(refusal, ""))?;
+        let target = endorse::target(proposal.as_ref()).map_err(|refusal| refusal.worded(call, ""))?;
         let proposal = proposal.unwrap_or_default();
-        let channel = self.channel(&name)?;
-        // One node answers for every member; an error names the first, as it would the first peer that was asked.
-        let speaker = channel.core.membership.members().first().cloned().unwrap_or_default();
+        let Some(channel) = self.ledger.channel(&target.channel) else {
+            let (channel, chaincode) = (target.channel, target.chaincode);
+            return Err(Refusal::NoChannel { channel, chaincode }.worded(call, ""));
+        };
+        // One node answers for every member: an error is the client's own organisation's word, or the first one's to a stranger.
+        let members = channel.core.membership.members();
+        let speaker = members.get(&target.msp_id).or_else(|| members.first()).cloned().unwrap_or_default();
         let permit = self.ledger.simulations().acquire_owned().await;
         let permit = permit.map_err(|_| Status::unavailable("the ledger is shutting down"))?;
         let ledger = self.ledger.clone();
         let ran = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let core = &channel.core;
-            let accepted = endorse::accept(core, ledger.limits(), &proposal, now())?;
-            run(&ledger, core, &accepted)
+            let asked = Asked {
+                ledger: &ledger,
+                core: &channel.core,
+                proposal: &proposal,
+                organisations: &organisations,
+            };
+            endorse::find_nodes(asked.core, &target.chaincode, call, &organisations)?;
+            let accepted = endorse::accept(asked.core, ledger.limits(), &proposal, now())?;
+            run(&asked, &accepted)
         });
         let done = ran
             .await
             .map_err(|error| Status::internal(format!("the proposal was not finished: {error}")))?;
-        done.map_err(|refusal| word(refusal, &speaker))
+        done.map_err(|refusal| refusal.worded(call, &speaker))
     }
 
     fn stream_permit(&self) -> Result<OwnedSemaphorePermit, Status> {
         stream_permit(&self.ledger)
     }
+}
+
+/// A proposal with what is needed to answer it.
+struct Asked<'a> {
+    ledger: &'a Ledger,
+    core: &'a Core,
+    proposal: &'a SignedProposal,
+    organisations: &'a [String],
 }
 
 /// Takes one of the places for calls that last.
@@ -87,9 +97,10 @@ pub(crate) fn stream_permit(ledger: &Ledger) -> Result<OwnedSemaphorePermit, Sta
 impl Gateway for GatewayService {
     async fn evaluate(&self, request: Request<EvaluateRequest>) -> Result<Response<EvaluateResponse>, Status> {
         let request = request.into_inner();
+        let (proposal, organisations) = (request.proposed_transaction, request.target_organizations);
         let result = self
-            .with_proposal(request.proposed_transaction, Refusal::evaluating, |_, core, proposal| {
-                endorse::evaluate(core, proposal)
+            .with_proposal(Call::Evaluate, proposal, organisations, |asked, accepted| {
+                endorse::evaluate(asked.ledger, asked.core, accepted, asked.proposal)
             })
             .await?;
         Ok(Response::new(EvaluateResponse { result: Some(result) }))
@@ -97,10 +108,10 @@ impl Gateway for GatewayService {
 
     async fn endorse(&self, request: Request<EndorseRequest>) -> Result<Response<EndorseResponse>, Status> {
         let request = request.into_inner();
-        let organisations = request.endorsing_organizations;
+        let (proposal, organisations) = (request.proposed_transaction, request.endorsing_organizations);
         let prepared = self
-            .with_proposal(request.proposed_transaction, Refusal::endorsing, move |ledger, core, proposal| {
-                endorse::endorse(ledger, core, proposal, &organisations)
+            .with_proposal(Call::Endorse, proposal, organisations, |asked, accepted| {
+                endorse::endorse(asked.ledger, asked.core, accepted, asked.organisations)
             })
             .await?;
         Ok(Response::new(EndorseResponse {
@@ -116,31 +127,41 @@ impl Gateway for GatewayService {
         if envelope.signature.is_empty() {
             return Err(Status::invalid_argument("prepared transaction must be signed"));
         }
-        let channel = self.channel(&request.channel_id)?;
+        let found = self.ledger.channel(&request.channel_id);
+        let channel = found.ok_or_else(|| Status::failed_precondition(no_config(&request.channel_id)))?;
         let core = &channel.core;
-        let refused = |status: &str, info: String, msp_id: &str| {
-            let text = format!("received unsuccessful response from orderer: status={status}, info={info}");
-            detailed(Code::Aborted, &text, msp_id, &info)
+        // In an orderer's order; a client's fault comes without details.
+        let refused = |status: &str, info: String| {
+            Status::aborted(format!("received unsuccessful response from orderer: status={status}, info={info}"))
         };
-        let size = envelope.encoded_len();
+        let opened = envelope::open(&envelope).map_err(|error| refused("BAD_REQUEST", chain(&error)))?;
+        if opened.channel.channel_id != core.name {
+            return Err(refused(
+                "BAD_REQUEST",
+                "the envelope is for another channel than the request".into(),
+            ));
+        }
+        if !opened.is(HeaderType::EndorserTransaction) {
+            return Err(refused(
+                "BAD_REQUEST",
+                "the embedded ledger orders endorsed transactions only".into(),
+            ));
+        }
+        let size = envelope.payload.len() + envelope.signature.len();
         let most = self.ledger.limits().envelope_bytes;
         if size > most {
             let info = format!("message payload is {size} bytes and exceeds maximum allowed {most} bytes");
-            return Err(refused("REQUEST_ENTITY_TOO_LARGE", info, ""));
+            return Err(refused("BAD_REQUEST", info));
         }
-        let opened = envelope::open(&envelope).map_err(|error| refused("BAD_REQUEST", chain(&error), ""))?;
-        if opened.channel.channel_id != core.name {
-            let info = "the envelope is for another channel than the request".to_owned();
-            return Err(refused("BAD_REQUEST", info, ""));
-        }
-        if !opened.is(HeaderType::EndorserTransaction) {
-            let info = "the embedded ledger orders endorsed transactions only".to_owned();
-            return Err(refused("BAD_REQUEST", info, ""));
-        }
-        let creator = &opened.signature.creator;
-        let signed = (envelope.payload.as_slice(), envelope.signature.as_slice());
-        authorise(&core.name, &core.membership, "Writers", creator, signed, now())
-            .map_err(|info| refused("FORBIDDEN", info, &claimed_msp_id(creator)))?;
+        let signed = Signed {
+            creator: &opened.signature.creator,
+            message: &envelope.payload,
+            signature: &envelope.signature,
+        };
+        authorise(&core.name, &core.membership, Policy::Ordered, signed, now()).map_err(|denied| match denied {
+            Denied::Expired => refused("BAD_REQUEST", "broadcast client identity expired".into()),
+            _ => refused("FORBIDDEN", format!("{}: permission denied", Policy::Ordered.unsatisfied())),
+        })?;
         channel.submit(envelope.encode_to_vec()).map_err(|reason| match reason {
             NotQueued::Full => Status::unavailable("no orderers could successfully process transaction: too many transactions wait"),
             NotQueued::Stopped => stopped(&core.name),
@@ -150,8 +171,17 @@ impl Gateway for GatewayService {
 
     async fn commit_status(&self, request: Request<SignedCommitStatusRequest>) -> Result<Response<CommitStatusResponse>, Status> {
         let signed = request.into_inner();
+        if signed.request.is_empty() {
+            return Err(Status::invalid_argument("a commit status request is required"));
+        }
         let request = CommitStatusRequest::decode(signed.request.as_slice())
             .map_err(|error| Status::invalid_argument(format!("invalid status request: {error}")))?;
+        if request.identity.is_empty() {
+            return Err(Status::invalid_argument("no identity provided"));
+        }
+        if request.channel_id.is_empty() {
+            return Err(Status::invalid_argument("no channel ID provided"));
+        }
         if request.transaction_id.is_empty() {
             return Err(Status::invalid_argument("transaction ID should not be empty"));
         }
@@ -185,6 +215,9 @@ impl Gateway for GatewayService {
         request: Request<SignedChaincodeEventsRequest>,
     ) -> Result<Response<Self::ChaincodeEventsStream>, Status> {
         let signed = request.into_inner();
+        if signed.request.is_empty() {
+            return Err(Status::invalid_argument("a chaincode events request is required"));
+        }
         let request = ChaincodeEventsRequest::decode(signed.request.as_slice())
             .map_err(|error| Status::invalid_argument(format!("invalid chaincode events request: {error}")))?;
         let channel = self.readable(&request.channel_id, &request.identity, (&signed.request, &signed.signature))?;
@@ -216,10 +249,17 @@ impl GatewayService {
     /// Finds a channel that a signer may read.
     fn readable(&self, channel: &str, identity: &[u8], signed: (&[u8], &[u8])) -> Result<Arc<Channel>, Status> {
         let found = self.ledger.channel(channel).ok_or_else(|| {
-            let name: String = channel.chars().take(80).collect();
-            Status::permission_denied(format!("failed evaluating policy: channel [{name}] does not exist"))
+            let name = quoted(channel);
+            Status::permission_denied(format!("Failed to get policy manager for channel [{name}]"))
         })?;
-        authorise(channel, &found.core.membership, READERS, identity, signed, now()).map_err(Status::permission_denied)?;
+        let (message, signature) = signed;
+        let signed = Signed {
+            creator: identity,
+            message,
+            signature,
+        };
+        authorise(channel, &found.core.membership, Policy::Readers, signed, now())
+            .map_err(|_| Status::permission_denied(Policy::Readers.denied(channel)))?;
         Ok(found)
     }
 }

@@ -3,7 +3,7 @@
 //! It keeps Fabric's wire formats and its rules for proposals, transactions, blocks and validation, so that a client can't
 //! tell it from a peer by what it does. What it can't give is decentralised trust: see [`TRUST_NOTICE`]. Left out, and
 //! answered with a clear refusal: private data, rich queries, state-based endorsement, configuration updates, lifecycle
-//! transactions, gossip, discovery and filtered blocks.
+//! transactions, gossip and discovery.
 
 mod block_file;
 mod channel;
@@ -12,12 +12,15 @@ mod commit_hash;
 mod deliver;
 mod endorse;
 mod error;
+mod filtered;
 mod gateway;
 mod genesis;
 mod ledger;
 mod limits;
 mod organisations;
 mod program;
+mod query;
+mod seek;
 mod server;
 mod simulation;
 mod status;

@@ -12,8 +12,8 @@ use msp::channel::Membership;
 use prost::Message;
 use protos::common::{Block, BlockchainInfo, Status as BlockStatus};
 use protos::gateway::{ChaincodeEventsRequest, ErrorDetail, SignedChaincodeEventsRequest};
-use protos::peer::TxValidationCode as Tx;
 use protos::peer::deliver_response::Type;
+use protos::peer::{ProcessedTransaction, TxValidationCode as Tx, filtered_transaction};
 use protos::{block, envelope, google, metadata};
 use tonic::{Code, Status};
 
@@ -120,7 +120,7 @@ async fn the_chaincodes_own_words_reach_the_client() {
     );
     assert_eq!(
         dsp.evaluate("ch-9", CHAINCODE, &["get", "a"]).await.unwrap_err().code(),
-        Code::FailedPrecondition
+        Code::Unavailable
     );
 }
 
@@ -401,8 +401,6 @@ async fn blocks_and_events_are_followed() {
         let mut refused = dsp.blocks(dsp.seek("ch-1", info, seconds)).await;
         assert_eq!(next(&mut refused).await, Type::Status(expected as i32));
     }
-    let filtered = dsp.deliver.deliver_filtered(tokio_stream::empty()).await.unwrap_err();
-    assert_eq!(filtered.code(), Code::Unimplemented);
     // Stopping ends the streams that follow.
     server.stop().await.unwrap();
     assert_eq!(stream.message().await.unwrap_err().code(), Code::Unavailable);
@@ -606,6 +604,76 @@ async fn faulty_transactions_get_a_peers_codes() {
     ];
     assert_eq!(flags, expected);
     assert_eq!(dsp.evaluate("ch-1", CHAINCODE, &["get", "a"]).await.unwrap(), b"9");
+
+    // What a filtered block can't tell of a faulty transaction it leaves away, and tells the rest.
+    let request = dsp.seek("ch-1", &from_oldest_to(u64::MAX), now());
+    let mut stream = dsp.filtered_blocks(request).await;
+    let mut told = Vec::new();
+    while told.len() < 6 {
+        let Type::FilteredBlock(block) = next(&mut stream).await else {
+            panic!("a filtered block was expected");
+        };
+        assert_eq!(block.channel_id, "ch-1");
+        told.extend(block.filtered_transactions);
+    }
+    let codes: Vec<Tx> = told[1..].iter().map(|transaction| transaction.tx_validation_code()).collect();
+    assert_eq!(codes, expected);
+    let events: Vec<usize> = told[1..]
+        .iter()
+        .map(|transaction| match &transaction.data {
+            Some(filtered_transaction::Data::TransactionActions(actions)) => actions.chaincode_actions.len(),
+            None => panic!("a transaction of a chaincode has actions, if only none"),
+        })
+        .collect();
+    assert_eq!(events, [1, 1, 1, 0, 1]);
+    assert_eq!(told[5].txid, other.tx_id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_found_in_its_block_before_and_after_a_restart() {
+    let place = tempfile::tempdir().unwrap();
+    let opened = ledger(place.path());
+    let server = serve(&opened).await;
+    let mut dsp = Client::connect(place.path(), "dsp", "DspMSP", &server).await;
+    let mut prepared = Vec::new();
+    for number in 0..10 {
+        prepared.push(dsp.prepare("ch-1", &["put", &format!("k{number}"), "1"]).await.unwrap());
+    }
+    // At once, so that blocks have several of them; and each one twice, so that ids stand twice.
+    let mut sending = tokio::task::JoinSet::new();
+    for transaction in prepared.clone().into_iter().chain(prepared.clone()) {
+        let mut client = dsp.clone();
+        sending.spawn(async move { client.submit("ch-1", &transaction).await.unwrap() });
+    }
+    sending.join_all().await;
+    check_found(&mut dsp, &prepared).await;
+    drop(dsp);
+    server.stop().await.unwrap();
+    drop(opened);
+    let opened = released(place.path()).await;
+    let server = serve(&opened).await;
+    let mut dsp = Client::connect(place.path(), "dsp", "DspMSP", &server).await;
+    check_found(&mut dsp, &prepared).await;
+}
+
+/// Checks that each transaction is told of as it was sent, as valid, and in a block that is found by its hash as well.
+async fn check_found(client: &mut Client, prepared: &[client::Prepared]) {
+    for transaction in prepared {
+        let status = client.status("ch-1", &transaction.tx_id).await.unwrap();
+        assert_eq!(status.result(), Tx::Valid);
+        let ask = ["GetTransactionByID", "ch-1", &transaction.tx_id];
+        let found = client.evaluate("ch-1", "qscc", &ask).await.unwrap();
+        let found = ProcessedTransaction::decode(found.as_slice()).unwrap();
+        assert_eq!(found.transaction_envelope.as_ref(), Some(&transaction.envelope));
+        assert_eq!(found.validation_code, Tx::Valid as i32);
+        let ask = ["GetBlockByTxID", "ch-1", &transaction.tx_id];
+        let block = Block::decode(client.evaluate("ch-1", "qscc", &ask).await.unwrap().as_slice()).unwrap();
+        let header = block.header.as_ref().unwrap();
+        assert_eq!(header.number, status.block_number);
+        let ask = [b"GetBlockByHash".to_vec(), b"ch-1".to_vec(), block::header_hash(header).to_vec()];
+        let same = client.evaluate_bytes("ch-1", "qscc", ask.to_vec()).await.unwrap();
+        assert_eq!(Block::decode(same.as_slice()).unwrap(), block);
+    }
 }
 
 #[test]

@@ -104,12 +104,14 @@ pub(crate) fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
 }
 
+#[derive(Clone)]
 pub(crate) struct Client {
-    pub(crate) signer: PemSigner,
+    pub(crate) signer: std::sync::Arc<PemSigner>,
     pub(crate) gateway: GatewayClient<Channel>,
     pub(crate) deliver: DeliverClient<Channel>,
 }
 
+#[derive(Clone)]
 pub(crate) struct Prepared {
     pub(crate) tx_id: String,
     pub(crate) envelope: Envelope,
@@ -125,7 +127,7 @@ impl Client {
         let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
         let most = protos::MAX_GRPC_MESSAGE_BYTES;
         Self {
-            signer,
+            signer: std::sync::Arc::new(signer),
             gateway: GatewayClient::new(channel.clone()).max_decoding_message_size(most),
             deliver: DeliverClient::new(channel).max_decoding_message_size(most),
         }
@@ -156,6 +158,10 @@ impl Client {
     }
 
     pub(crate) fn propose(&self, channel: &str, chaincode: &str, args: &[&str]) -> (SignedProposal, String) {
+        self.propose_bytes(channel, chaincode, args.iter().map(|arg| arg.as_bytes().to_vec()).collect())
+    }
+
+    fn propose_bytes(&self, channel: &str, chaincode: &str, args: Vec<Vec<u8>>) -> (SignedProposal, String) {
         let chaincode_id = Some(ChaincodeId {
             name: chaincode.into(),
             ..ChaincodeId::default()
@@ -166,7 +172,7 @@ impl Client {
         .encode_to_vec();
         let (header, tx_id) = self.header(HeaderType::EndorserTransaction, channel, now(), extension);
         let input = ChaincodeInput {
-            args: args.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
+            args,
             ..ChaincodeInput::default()
         };
         let spec = ChaincodeSpec {
@@ -192,7 +198,12 @@ impl Client {
     }
 
     pub(crate) async fn evaluate(&mut self, channel: &str, chaincode: &str, args: &[&str]) -> Result<Vec<u8>, Status> {
-        let (proposal, transaction_id) = self.propose(channel, chaincode, args);
+        let args = args.iter().map(|arg| arg.as_bytes().to_vec()).collect();
+        self.evaluate_bytes(channel, chaincode, args).await
+    }
+
+    pub(crate) async fn evaluate_bytes(&mut self, channel: &str, chaincode: &str, args: Vec<Vec<u8>>) -> Result<Vec<u8>, Status> {
+        let (proposal, transaction_id) = self.propose_bytes(channel, chaincode, args);
         let request = EvaluateRequest {
             transaction_id,
             channel_id: channel.into(),
@@ -263,6 +274,11 @@ impl Client {
         // The request stream stays open: the server serves further seeks on it.
         let requests = futures::StreamExt::chain(tokio_stream::once(request), futures::stream::pending());
         self.deliver.deliver(requests).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn filtered_blocks(&mut self, request: Envelope) -> tonic::Streaming<DeliverResponse> {
+        let requests = futures::StreamExt::chain(tokio_stream::once(request), futures::stream::pending());
+        self.deliver.deliver_filtered(requests).await.unwrap().into_inner()
     }
 }
 
