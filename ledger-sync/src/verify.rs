@@ -172,6 +172,7 @@ pub struct BlockVerifier {
     channel: Channel,
     genesis: Digest,
     membership: Arc<Membership>,
+    /// The block that gave `membership`.
     configuration: BlockId,
     last: u64,
     hash: Digest,
@@ -341,6 +342,26 @@ impl BlockVerifier {
         })
     }
 
+    /// Checks that the orderers signed a block under the configuration that is in force here.
+    fn check_named(&self, number: u64, block: &Block) -> Result<(), VerifyError> {
+        let named = metadata::last_config(block).map_err(|source| VerifyError::Metadata {
+            channel: self.channel.clone(),
+            block: number,
+            source,
+        })?;
+        match named.filter(|named| *named != self.configuration.number) {
+            None => Ok(()),
+            Some(named) => Err(VerifyError::Configuration {
+                channel: self.channel.clone(),
+                block: number,
+                reason: format!(
+                    "its orderers go by the configuration in block {named}, and the last one that came is in block {}",
+                    self.configuration.number
+                ),
+            }),
+        }
+    }
+
     /// Checks a block's place in the chain. Everything that needs the order of blocks is done here.
     fn link(&mut self, block: &Block) -> Result<Option<Linked>, VerifyError> {
         let number = block.header.as_ref().map_or(0, |header| header.number);
@@ -370,11 +391,22 @@ impl BlockVerifier {
             hash,
             membership: Arc::clone(&self.membership),
         };
+        // A configuration is signed by those who order before it, and says of itself that it is in force from here on: its
+        // validation code, which nobody signs, is not asked.
         if let Some(membership) = configuration(&self.channel, number, block)? {
             link.signatures(&self.channel, block)?;
+            let (before, after) = (self.membership.config().sequence, membership.config().sequence);
+            if after <= before {
+                return Err(VerifyError::Configuration {
+                    channel: self.channel.clone(),
+                    block: number,
+                    reason: format!("its sequence is {after}, and that of the configuration in force is {before}"),
+                });
+            }
             self.membership = Arc::new(membership);
             self.configuration = BlockId { number, hash };
         }
+        self.check_named(number, block)?;
         self.last = number;
         self.hash = hash;
         Ok(Some(link))

@@ -1,20 +1,26 @@
 //! Membership of one channel, read from its configuration: its organisations and its policies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prost::Message;
 use protos::common::policy::PolicyType;
-use protos::common::{Block, Config, ConfigGroup, ImplicitMetaPolicy, SignatureHeader, SignaturePolicyEnvelope, implicit_meta_policy};
+use protos::common::{
+    Block, BlockHeader, Capabilities, Config, ConfigGroup, IdentifierHeader, ImplicitMetaPolicy, MetadataSignature, Orderers,
+    SignatureHeader, SignaturePolicyEnvelope, implicit_meta_policy,
+};
 use protos::msp::{FabricMspConfig, MspConfig};
 use protos::{block, metadata};
 
+use crate::signer::serialize_identity;
 use crate::{Identity, MspError, MspSet, Organisation, policy};
 
 /// The most signatures that are looked at in one block.
 const MAX_BLOCK_SIGNATURES: usize = 64;
 /// The deepest nesting of a configuration's groups.
 const MAX_DEPTH: usize = 8;
+/// The channel capability from which on orderers may sign under a number instead of their certificate.
+const NUMBERED_ORDERERS: &str = "V3_0";
 
 /// The organisations and policies of one channel.
 #[derive(Debug)]
@@ -23,6 +29,8 @@ pub struct Membership {
     set: MspSet,
     application: BTreeSet<String>,
     orderers: BTreeSet<String>,
+    /// The orderers that sign under a number, as serialized identities.
+    numbered: BTreeMap<u32, Vec<u8>>,
 }
 
 impl Membership {
@@ -45,11 +53,13 @@ impl Membership {
         let application = section("Application")?;
         let orderers = section("Orderer")?;
         let set = MspSet::new(organisations.into_values())?;
+        let numbered = numbered(root)?;
         Ok(Self {
             config,
             set,
             application,
             orderers,
+            numbered,
         })
     }
 
@@ -116,14 +126,7 @@ impl Membership {
         let mut signers = Vec::new();
         let mut refused = None;
         for entry in &slot.signatures {
-            let checked = SignatureHeader::decode(entry.signature_header.as_slice())
-                .map_err(|error| bad(format!("a signature header cannot be decoded: {error}")))
-                .and_then(|signed| self.authenticate(&signed.creator))
-                .and_then(|identity| {
-                    let message = metadata::signed_bytes(&slot.value, &entry.signature_header, header);
-                    identity.verify(&message, &entry.signature).map(|()| identity)
-                });
-            match checked {
+            match self.orderer(&slot.value, entry, header) {
                 Ok(identity) => signers.push(identity),
                 // One bad signature among enough good ones changes nothing, as in Fabric.
                 Err(error) => refused = Some(error),
@@ -136,10 +139,55 @@ impl Membership {
         Err(bad(format!("the signatures of block {} are not enough: {why}", header.number)))
     }
 
+    /// Authenticates the orderer that made one of a block's signatures, and verifies it.
+    fn orderer(&self, value: &[u8], entry: &MetadataSignature, header: &BlockHeader) -> Result<Arc<Identity>, MspError> {
+        let bad = |reason: String| MspError::Channel(reason);
+        let by_number = entry.signature_header.is_empty() && !entry.identifier_header.is_empty();
+        let (identity, signed) = if by_number {
+            let named = IdentifierHeader::decode(entry.identifier_header.as_slice())
+                .map_err(|error| bad(format!("an identifier header cannot be decoded: {error}")))?;
+            let creator = self
+                .numbered
+                .get(&named.identifier)
+                .ok_or_else(|| bad(format!("the channel has no orderer number {}", named.identifier)))?;
+            (self.authenticate(creator)?, &entry.identifier_header)
+        } else {
+            let named = SignatureHeader::decode(entry.signature_header.as_slice())
+                .map_err(|error| bad(format!("a signature header cannot be decoded: {error}")))?;
+            (self.authenticate(&named.creator)?, &entry.signature_header)
+        };
+        identity.verify(&metadata::signed_bytes(value, signed, header), &entry.signature)?;
+        Ok(identity)
+    }
+
     /// Computes the hash of a block's header, which the next block must name.
     pub fn header_hash(block: &Block) -> Option<[u8; 32]> {
         block.header.as_ref().map(block::header_hash)
     }
+}
+
+/// Reads which orderers sign under which number, where the channel's capabilities allow it.
+fn numbered(root: &ConfigGroup) -> Result<BTreeMap<u32, Vec<u8>>, MspError> {
+    let bad = |reason: &str| MspError::Channel(reason.to_owned());
+    let Some(value) = root.values.get("Capabilities") else {
+        return Ok(BTreeMap::new());
+    };
+    let capabilities = Capabilities::decode(value.value.as_slice()).map_err(|_| bad("its capabilities cannot be decoded"))?;
+    let Some(value) = root.groups.get("Orderer").and_then(|orderer| orderer.values.get("Orderers")) else {
+        return Ok(BTreeMap::new());
+    };
+    if !capabilities.capabilities.contains_key(NUMBERED_ORDERERS) {
+        return Ok(BTreeMap::new());
+    }
+    let orderers = Orderers::decode(value.value.as_slice()).map_err(|_| bad("its orderers cannot be decoded"))?;
+    let mut numbered = BTreeMap::new();
+    for one in orderers.consenter_mapping {
+        let identity = serialize_identity(&one.msp_id, &one.identity);
+        if numbered.insert(one.id, identity).is_some() {
+            return Err(bad("two orderers have one number"));
+        }
+    }
+    Ok(numbered)
 }
 
 fn organisation(group: &ConfigGroup) -> Result<Organisation, MspError> {

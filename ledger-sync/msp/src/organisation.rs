@@ -44,7 +44,10 @@ impl Identity {
     pub fn satisfies(&self, principal: &MspPrincipal) -> bool {
         use msp_principal::Classification;
         match principal.principal_classification() {
-            Classification::Identity => principal.principal == self.serialized,
+            Classification::Identity => SerializedIdentity::decode(principal.principal.as_slice()).is_ok_and(|wanted| {
+                // The same certificate may be wrapped in other line breaks.
+                wanted.mspid == self.msp_id && certificate::pem_to_der(&wanted.id_bytes).is_ok_and(|der| der == self.certificate.der())
+            }),
             Classification::Role => MspRole::decode(principal.principal.as_slice())
                 .is_ok_and(|wanted| wanted.msp_identifier == self.msp_id && self.has_role(wanted.role)),
             _ => false,
