@@ -2,7 +2,7 @@
 //! each report with the certificate that its transaction was signed with. The chain has to be the one that a member's
 //! references were made from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -34,6 +34,9 @@ pub struct Evidence {
     pub quarantined: u64,
     /// Good reports, by member.
     pub reports: BTreeMap<MemberId, u64>,
+    /// The keys that signed the transactions, by MSP id: the public points, uncompressed. Their certificates were the
+    /// organisation's when they signed; a member that renews its certificate has more than one.
+    pub keys: BTreeMap<String, BTreeSet<Vec<u8>>>,
 }
 
 /// Something does not stand up to the check.
@@ -122,6 +125,7 @@ async fn within(
         });
     }
     let mut evidence = Evidence::default();
+    let mut creators = Creators::default();
     let mut verifier: Option<BlockVerifier> = None;
     let mut blocks = ledger.blocks(channel, 0).await?;
     let mut deadline = Instant::now() + patience;
@@ -158,7 +162,7 @@ async fn within(
         let Some(verified) = verified else { continue };
         compare(channel, &verified, cursors)?;
         for decoded in &verified.decoded {
-            take(&block, decoded, &mut evidence)?;
+            take(&block, decoded, &mut creators, &mut evidence)?;
         }
         evidence.blocks += 1;
         deadline = Instant::now() + patience;
@@ -189,7 +193,13 @@ fn compare(channel: &Channel, verified: &Verified, cursors: &[Cursor]) -> Result
     Ok(())
 }
 
-fn take(block: &Block, decoded: &Decoded, evidence: &mut Evidence) -> Result<(), EvidenceError> {
+fn take(block: &Block, decoded: &Decoded, creators: &mut Creators, evidence: &mut Evidence) -> Result<(), EvidenceError> {
+    let position = decoded.position();
+    let creator = creators.of(block, position).ok_or(EvidenceError::Creator { position })?;
+    let keys = evidence.keys.entry(creator.msp_id.clone()).or_default();
+    if keys.len() < limits::KEYS && !keys.contains(creator.certificate.public_key()) {
+        keys.insert(creator.certificate.public_key().to_vec());
+    }
     let event = match decoded {
         Decoded::Event { event, .. } => event,
         Decoded::Quarantine { .. } => {
@@ -200,10 +210,8 @@ fn take(block: &Block, decoded: &Decoded, evidence: &mut Evidence) -> Result<(),
     };
     evidence.events += 1;
     if let EventBody::ReportSubmitted { envelope, .. } = &event.body {
-        let position = event.source.position;
-        let certificate = creator(block, position).ok_or(EvidenceError::Creator { position })?;
         let member = &event.source.by;
-        reports::verify(envelope, &certificate).map_err(|source| EvidenceError::Report {
+        reports::verify(envelope, &creator.certificate).map_err(|source| EvidenceError::Report {
             member: member.clone(),
             position,
             source,
@@ -213,12 +221,33 @@ fn take(block: &Block, decoded: &Decoded, evidence: &mut Evidence) -> Result<(),
     Ok(())
 }
 
-fn creator(block: &Block, position: Position) -> Option<Certificate> {
-    let data = block.data.as_ref()?.data.get(usize::try_from(position.tx).ok()?)?;
-    let envelope = protos::envelope::decode_envelope(data).ok()?;
-    let opened = protos::envelope::open(&envelope).ok()?;
-    let identity = SerializedIdentity::decode(opened.signature.creator.as_slice()).ok()?;
-    Certificate::from_pem(&identity.id_bytes).ok()
+/// Who signed a transaction.
+struct Creator {
+    msp_id: String,
+    certificate: Certificate,
+}
+
+/// The creators that were met lately, by their bytes: they are few, and a certificate is slow to read.
+#[derive(Default)]
+struct Creators(BTreeMap<Vec<u8>, Creator>);
+
+impl Creators {
+    fn of(&mut self, block: &Block, position: Position) -> Option<&Creator> {
+        let data = block.data.as_ref()?.data.get(usize::try_from(position.tx).ok()?)?;
+        let envelope = protos::envelope::decode_envelope(data).ok()?;
+        let opened = protos::envelope::open(&envelope).ok()?;
+        let bytes = opened.signature.creator;
+        if !self.0.contains_key(&bytes) {
+            let identity = SerializedIdentity::decode(bytes.as_slice()).ok()?;
+            let certificate = Certificate::from_pem(&identity.id_bytes).ok()?;
+            if self.0.len() >= limits::CREATORS {
+                self.0.clear();
+            }
+            let msp_id = identity.mspid;
+            self.0.insert(bytes.clone(), Creator { msp_id, certificate });
+        }
+        self.0.get(&bytes)
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,10 @@ pub const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(20);
 pub const OTHER_PEERS: Duration = Duration::from_millis(500);
 /// The most pending transactions of a channel that are looked at.
 pub const PENDING: usize = 1_000;
+/// The most keys of one organisation that a check of the evidence remembers.
+pub const KEYS: usize = 10_000;
+/// The most creators of transactions whose certificates are kept in memory.
+pub const CREATORS: usize = 1_000;
 /// How long one block may take to arrive.
 pub const FETCH: Duration = Duration::from_secs(60);
 /// The largest soft cursor that is read, in bytes.

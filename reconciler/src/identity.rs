@@ -2,18 +2,24 @@
 //!
 //! One signer signs a member's transactions, its reports and the commits of `actual/`, wherever its key lives.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use msp::allowed::{self, AllowedKey};
 use msp::pkcs11::{KeyName, PinSource, Pkcs11Signer, Place, TokenName};
 use msp::{Certificate, MspError, PemSigner, Signer, folder};
 use serde::{Deserialize, Serialize};
+use state::time::Timestamp;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::config::Config;
 
 /// The longest key id, in bytes.
 const MAX_ID_BYTES: usize = 128;
+/// The largest allowed-signers file, in bytes.
+const MAX_ALLOWED_SIGNERS: u64 = 1024 * 1024;
 /// The longest name of a token, a key or an environment variable.
 const MAX_NAME: usize = 255;
 
@@ -157,6 +163,48 @@ pub fn open(config: &Config) -> Result<Arc<dyn Signer>, MspError> {
             let signer = aside(|| Pkcs11Signer::open(msp_id, &certificate, place))?;
             Ok(Arc::new(Aside(signer)))
         }
+    }
+}
+
+/// The name under which a member's keys stand in its allowed-signers file, and git says Good.
+pub fn principal(config: &Config) -> String {
+    format!("{}@{}", config.member, config.ledger.msp_id)
+}
+
+/// Writes down which key signs a member's commits from now on. The keys before it stay, with `last`, after which they sign no more.
+pub fn keep_allowed_signers(config: &Config, signer: &dyn Signer, last: Timestamp) -> Result<(), MspError> {
+    let path = config.allowed_signers();
+    let present = read_allowed_signers(config)?;
+    let text = allowed::renewed(&present, &principal(config), signer.certificate(), last.seconds())?;
+    if text != present {
+        folder::write_file(&path, text.as_bytes(), folder::Readers::Everybody)?;
+    }
+    Ok(())
+}
+
+/// The keys that are written down for a member, in the order in which they came.
+pub fn allowed_keys(config: &Config) -> Result<Vec<AllowedKey>, MspError> {
+    Ok(allowed::keys(&read_allowed_signers(config)?, &principal(config)))
+}
+
+fn read_allowed_signers(config: &Config) -> Result<String, MspError> {
+    let path = config.allowed_signers();
+    let failed = |source| MspError::Io {
+        action: "read",
+        path: path.clone(),
+        source,
+    };
+    match File::open(&path) {
+        Ok(file) => {
+            let mut text = String::new();
+            file.take(MAX_ALLOWED_SIGNERS + 1).read_to_string(&mut text).map_err(failed)?;
+            if text.len() as u64 > MAX_ALLOWED_SIGNERS {
+                return Err(failed(std::io::ErrorKind::FileTooLarge.into()));
+            }
+            Ok(text)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(failed(error)),
     }
 }
 

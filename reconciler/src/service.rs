@@ -158,17 +158,20 @@ impl Workplace {
             member: member.clone(),
             source,
         };
-        let principal = format!("{member}@{}", self.config.ledger.msp_id);
-        let line = msp::sshsig::allowed_signers_line(&principal, self.signer.certificate()).map_err(failed)?;
-        let path = self.config.allowed_signers();
-        let text = format!("{line}\n");
-        if std::fs::read_to_string(&path).ok().as_deref() != Some(text.as_str()) {
-            msp::folder::write_file(&path, text.as_bytes(), msp::folder::Readers::Everybody).map_err(failed)?;
-        }
-        self.store.trust_signers(&path).map_err(|source| ServiceError::Store {
+        identity::keep_allowed_signers(&self.config, self.signer.as_ref(), self.last_signed()).map_err(failed)?;
+        self.store.trust_signers(&self.config.allowed_signers()).map_err(|source| ServiceError::Store {
             member: member.clone(),
             source,
         })
+    }
+
+    /// A moment that no commit of `actual` is after: a key that ends signed all of them. The clock may have been set back.
+    fn last_signed(&self) -> Timestamp {
+        // A store that can't be read says so when it is worked with.
+        let heads = self.store.references("refs/heads/actual/").unwrap_or_default();
+        let newest = heads.iter().flat_map(|(_, head)| self.store.log(*head, None, 1).unwrap_or_default());
+        let last = newest.map(|info| info.committer.seconds).fold(now().seconds(), i64::max);
+        Timestamp::clamped(last)
     }
 
     /// Takes in everything that the ledger has of a channel now, for a command that works once.

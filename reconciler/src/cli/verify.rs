@@ -1,8 +1,10 @@
 //! `verify`: the chain of evidence, from the ledger's first block to the commits of what was done.
 
+use std::collections::BTreeMap;
+
 use ledger_sync::branches::{CHANNEL, ChannelRecord};
 use ledger_sync::evidence;
-use msp::{Certificate, Signer};
+use msp::sshsig;
 use serde::Serialize;
 use state::canonical::Digest;
 use state::cursor::Cursor;
@@ -13,7 +15,8 @@ use state::paths;
 use super::access::{self, Access};
 use super::error::{CliError, Doing, Exit};
 use super::{Format, Global, output, targets};
-use crate::view;
+use crate::config::Config;
+use crate::{identity, view};
 
 #[derive(Serialize)]
 struct Row {
@@ -24,6 +27,27 @@ struct Row {
     quarantined: u64,
     reports: u64,
     commits: usize,
+    /// The keys that signed the commits, by fingerprint.
+    keys: BTreeMap<String, KeyRow>,
+}
+
+/// One key of a member.
+#[derive(Serialize)]
+struct KeyRow {
+    known: Known,
+    commits: usize,
+}
+
+/// Where it is known from that a key is the member's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Known {
+    /// It signed transactions of this channel, with a certificate that the member's organisation vouched for.
+    Ledger,
+    /// It is the key of the member's certificate now.
+    Certificate,
+    /// It is written down on this machine only.
+    Identity,
 }
 
 /// Checks every member and channel that the options name.
@@ -34,15 +58,18 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
         let ledger = access.connect(&config)?;
         let store = targets::store(&config)?;
         let signer = access::signer(&config)?;
-        let certificate = Certificate::from_pem(signer.certificate_pem().as_bytes()).doing("the member's certificate can't be read")?;
         for channel in targets::channels(global, &config) {
             let taken = taken(&store, &channel)?;
             let found = evidence::check(ledger.as_ref(), &channel, taken.genesis, &taken.cursors)
                 .await
                 .map_err(|error| CliError::new(format!("channel {channel} does not stand up to the check")).because(error))?;
+            let mut keys = Keys::of(&config, signer.certificate().public_key())?;
+            keys.seen(found.keys.get(config.ledger.msp_id.as_str()).into_iter().flatten());
+            let signed = commits(&store, &channel, &keys)?;
             rows.push(Row {
                 member: config.member.clone(),
-                commits: commits(&store, &channel, &certificate)?,
+                commits: signed.values().map(|row| row.commits).sum(),
+                keys: signed,
                 channel,
                 blocks: found.blocks,
                 events: found.events,
@@ -76,6 +103,14 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
         );
         output::note("good: the hash chain, the signatures of orderers and creators, of every report, and of every commit of actual/");
         output::note("validation codes are the peer's word");
+        for row in &rows {
+            for (key, KeyRow { commits, .. }) in row.keys.iter().filter(|(_, row)| row.known == Known::Identity) {
+                output::note(&format!(
+                    "{} of {}: {commits} commits are signed with {key}, which signed nothing on this channel and is known from identity/allowed_signers only",
+                    row.channel, row.member
+                ));
+            }
+        }
     }
     Ok(Exit::Clean)
 }
@@ -113,11 +148,50 @@ fn taken(store: &Store, channel: &Channel) -> Result<Taken, CliError> {
     Ok(taken)
 }
 
-/// Checks the signature of every commit of `actual`, and returns their number.
-fn commits(store: &Store, channel: &Channel, certificate: &Certificate) -> Result<usize, CliError> {
+/// The keys that a member signs with, and signed with before.
+struct Keys(BTreeMap<Vec<u8>, Key>);
+
+struct Key {
+    known: Known,
+    /// The last moment at which it signs, Unix seconds; none: it signs now.
+    until: Option<i64>,
+}
+
+impl Keys {
+    /// The keys that the member's own machine knows: that of its certificate, and those that are written down.
+    fn of(config: &Config, present: &[u8]) -> Result<Self, CliError> {
+        let written = identity::allowed_keys(config).doing("the member's allowed signers can't be read")?;
+        let mut keys: BTreeMap<Vec<u8>, Key> = BTreeMap::new();
+        for key in written {
+            let known = Known::Identity;
+            let until = match keys.get(&key.public_key) {
+                // Of two lines with one key the later end counts, as git sees it.
+                Some(before) => before.until.zip(key.until).map(|(one, other)| one.max(other)),
+                None => key.until,
+            };
+            keys.insert(key.public_key, Key { known, until });
+        }
+        let known = Known::Certificate;
+        keys.insert(present.to_vec(), Key { known, until: None });
+        Ok(Self(keys))
+    }
+
+    /// Adds what the ledger has seen: that a key was the member's, not when it ended.
+    fn seen<'a>(&mut self, keys: impl Iterator<Item = &'a Vec<u8>>) {
+        for key in keys {
+            let until = self.0.get(key).and_then(|key| key.until);
+            let known = Known::Ledger;
+            self.0.insert(key.clone(), Key { known, until });
+        }
+    }
+}
+
+/// Checks the signature of every commit of `actual`, and counts them by key.
+fn commits(store: &Store, channel: &Channel, keys: &Keys) -> Result<BTreeMap<String, KeyRow>, CliError> {
     let reference = paths::actual_ref(channel);
+    let mut counted = BTreeMap::new();
     let Some(head) = store.head(&reference).doing(format!("cannot read {reference}"))? else {
-        return Ok(0);
+        return Ok(counted);
     };
     let infos = store.log(head, None, usize::MAX).doing(format!("cannot read {reference}"))?;
     for info in &infos {
@@ -129,7 +203,20 @@ fn commits(store: &Store, channel: &Channel, certificate: &Certificate) -> Resul
         };
         let armored = info.signature.as_ref().ok_or_else(|| bad("it has no signature".into()))?;
         let signed = store.signed_bytes(info.id).doing(format!("cannot read commit {}", info.id))?;
-        msp::sshsig::verify(certificate, msp::sshsig::GIT_NAMESPACE, &signed, armored).map_err(|error| bad(error.to_string()))?;
+        let key = sshsig::signed_by(sshsig::GIT_NAMESPACE, &signed, armored).map_err(|error| bad(error.to_string()))?;
+        let name = sshsig::fingerprint(&key);
+        let Some(Key { known, until }) = keys.0.get(&key) else {
+            return Err(bad(format!(
+                "it is signed with {name}, which is neither the key of its certificate, nor written down in identity/allowed_signers, nor one that its organisation signed with on this channel"
+            )));
+        };
+        if until.is_some_and(|until| info.committer.seconds > until) {
+            return Err(bad(format!(
+                "it is signed with {name}, which had been followed by another key before"
+            )));
+        }
+        let known = *known;
+        counted.entry(name).or_insert(KeyRow { known, commits: 0 }).commits += 1;
     }
-    Ok(infos.len())
+    Ok(counted)
 }
