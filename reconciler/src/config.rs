@@ -12,6 +12,7 @@ use state::ids::{Channel, MemberId, MspId};
 use thiserror::Error;
 
 use crate::identity::SignerConfig;
+use crate::fabric::FabricConfig;
 
 /// The name of the configuration file in a member's folder.
 pub const FILE_NAME: &str = "charter.toml";
@@ -33,6 +34,9 @@ pub struct Config {
     /// The member's own machine, if it runs resources there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineConfig>,
+    /// How this member makes and joins channels on a Fabric network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fabric: Option<FabricConfig>,
     /// What this member's Charter never does, whatever the ledger orders.
     #[serde(default)]
     pub policy: LocalPolicy,
@@ -149,6 +153,7 @@ impl Config {
             ledger,
             service: ServiceConfig::default(),
             machine,
+            fabric: None,
             policy: LocalPolicy::default(),
             folder: folder.to_owned(),
         }
@@ -171,6 +176,9 @@ impl Config {
         if let Some(machine) = &mut config.machine {
             machine.root = config.folder.join(&machine.root);
             machine.secrets = machine.secrets.take().map(|secrets| config.folder.join(secrets));
+        }
+        if let Some(fabric) = &mut config.fabric {
+            fabric.resolve(&config.folder);
         }
         config.check().map_err(invalid)?;
         Ok(config)
@@ -196,6 +204,9 @@ impl Config {
         }
         if let Some(signer) = &self.ledger.signer {
             signer.check()?;
+        }
+        if let Some(fabric) = &self.fabric {
+            fabric.check()?;
         }
         if !self.service.listen.ip().is_loopback() {
             return Err("service.listen has to be a loopback address: /metrics has no authentication".into());

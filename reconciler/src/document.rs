@@ -190,18 +190,7 @@ fn agreement_schema() -> Schema {
 impl Document {
     /// Reads a document from a file.
     pub fn read(path: &Path) -> Result<Self, DocumentError> {
-        let failed = |source| DocumentError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let bytes = std::fs::metadata(path).map_err(failed)?.len();
-        if bytes > MAX_BYTES {
-            return Err(DocumentError::TooLarge {
-                path: path.to_owned(),
-                bytes,
-            });
-        }
-        Self::parse(path, &std::fs::read_to_string(path).map_err(failed)?)
+        Self::parse(path, &text(path)?)
     }
 
     /// Reads a document from text; the path is only named in errors.
@@ -242,6 +231,22 @@ impl Document {
     }
 }
 
+/// Reads the text of a document's file, within its bound.
+pub(crate) fn text(path: &Path) -> Result<String, DocumentError> {
+    let failed = |source| DocumentError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let bytes = std::fs::metadata(path).map_err(failed)?.len();
+    if bytes > MAX_BYTES {
+        return Err(DocumentError::TooLarge {
+            path: path.to_owned(),
+            bytes,
+        });
+    }
+    std::fs::read_to_string(path).map_err(failed)
+}
+
 /// Parses YAML (and so JSON) within the parser's budget for nesting, aliases and size.
 pub fn yaml(path: &Path, text: &str) -> Result<Value, DocumentError> {
     serde_saphyr::from_str(text).map_err(|error| DocumentError::Yaml {
@@ -251,7 +256,11 @@ pub fn yaml(path: &Path, text: &str) -> Result<Value, DocumentError> {
 }
 
 fn check(path: &Path, kind: DocumentKind, value: &Value) -> Result<(), DocumentError> {
-    let schema = kind.schema();
+    fits(path, kind.schema_name(), &kind.schema(), value)
+}
+
+/// Checks a value against a published schema; the path is only named in errors.
+pub(crate) fn fits(path: &Path, schema_name: &'static str, schema: &Schema, value: &Value) -> Result<(), DocumentError> {
     let validator = jsonschema::validator_for(schema.as_value()).map_err(|error| DocumentError::Kind {
         path: path.to_owned(),
         message: format!("its schema can't be used: {error}"),
@@ -270,7 +279,7 @@ fn check(path: &Path, kind: DocumentKind, value: &Value) -> Result<(), DocumentE
     } else {
         Err(DocumentError::Schema {
             path: path.to_owned(),
-            schema: kind.schema_name(),
+            schema: schema_name,
             errors,
         })
     }

@@ -9,6 +9,7 @@ pub mod controller;
 pub mod demo;
 pub mod document;
 pub mod executor;
+pub mod fabric;
 pub mod identity;
 pub mod loaded;
 pub mod network;

@@ -2,6 +2,7 @@
 
 mod access;
 mod chaincode;
+mod channel;
 mod down;
 mod error;
 mod history;
@@ -107,6 +108,11 @@ enum Command {
         #[command(subcommand)]
         command: chaincode::ChaincodeCommand,
     },
+    /// A DAO version's channel on a Hyperledger Fabric network.
+    Channel {
+        #[command(subcommand)]
+        command: channel::ChannelCommand,
+    },
     /// Shows what would be done, and writes nothing anywhere.
     Plan {
         /// What an order, amendment or retirement that is not submitted yet would do.
@@ -179,7 +185,7 @@ enum Command {
     Schema {
         /// Which document.
         #[arg(value_parser = schema_kind)]
-        kind: DocumentKind,
+        kind: Published,
     },
     /// Runs one of the example's services.
     #[command(hide = true)]
@@ -199,11 +205,33 @@ enum LedgerCommand {
     },
 }
 
-fn schema_kind(word: &str) -> Result<DocumentKind, String> {
-    DocumentKind::ALL
-        .into_iter()
-        .find(|kind| kind.schema_name() == word)
-        .ok_or_else(|| format!("one of {}", DocumentKind::ALL.map(DocumentKind::schema_name).join(", ")))
+/// A document with a published schema.
+#[derive(Clone, Copy, Debug)]
+enum Published {
+    /// One that is submitted.
+    Submitted(DocumentKind),
+    /// A channel document.
+    Channel,
+}
+
+impl Published {
+    fn schema(self) -> schemars::Schema {
+        match self {
+            Published::Submitted(kind) => kind.schema(),
+            Published::Channel => crate::fabric::document::schema(),
+        }
+    }
+}
+
+fn schema_kind(word: &str) -> Result<Published, String> {
+    if word == crate::fabric::document::SCHEMA_NAME {
+        return Ok(Published::Channel);
+    }
+    let submitted = DocumentKind::ALL.into_iter().find(|kind| kind.schema_name() == word);
+    submitted.map(Published::Submitted).ok_or_else(|| {
+        let names = DocumentKind::ALL.map(DocumentKind::schema_name).join(", ");
+        format!("one of {names}, {}", crate::fabric::document::SCHEMA_NAME)
+    })
 }
 
 /// Runs the command line and gives the process's exit code.
@@ -255,6 +283,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
             command: LedgerCommand::Serve { listen },
         } => ledger::serve(global, listen).await,
         Command::Chaincode { command } => chaincode::run(global, command).await,
+        Command::Channel { command } => channel::run(global, command).await,
         Command::Plan {
             file,
             out,

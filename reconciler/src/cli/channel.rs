@@ -1,0 +1,175 @@
+//! `channel create` and `channel join`: a DAO version's channel on a Fabric network, made from what its members hand out.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::error::{CliError, Exit};
+use super::{Format, Global, output, targets};
+use crate::config::Config;
+use crate::fabric::site::Site;
+use crate::fabric::steps::{self, Ended, Outcome, StepReport, Way};
+use crate::fabric::tools::Tools;
+use crate::fabric::{ChannelDocument, FabricConfig, FabricError};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChannelCommand {
+    /// Makes the channel's first block from the members' public MSP folders, and has this organisation's orderers join.
+    ///
+    /// One member runs it, and hands the block to the others. It may be run again after any failure.
+    Create {
+        #[command(flatten)]
+        what: What,
+    },
+    /// Checks the first block, joins this organisation's nodes, and approves and commits the chaincode.
+    ///
+    /// Every member runs it, the creator too. It may be run again after any failure. Exits with 2 while others have to approve first.
+    Join {
+        #[command(flatten)]
+        what: What,
+    },
+}
+
+/// What both take.
+#[derive(Debug, Args)]
+pub(crate) struct What {
+    /// The channel document.
+    file: PathBuf,
+    /// The channel's first block (default: fabric/CHANNEL/CHANNEL.block beside charter.toml; join fetches one that is not there).
+    #[arg(long, value_name = "FILE")]
+    block: Option<PathBuf>,
+    /// The folder with configtxgen, osnadmin and peer (default: bin in [fabric] of charter.toml, or PATH).
+    #[arg(long, value_name = "DIR")]
+    fabric_bin: Option<PathBuf>,
+    /// Print the commands and configtx.yaml; run and write nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs one of the two.
+pub(crate) async fn run(global: &Global, command: ChannelCommand) -> Result<Exit, CliError> {
+    let (way, what) = match command {
+        ChannelCommand::Create { what } => (Way::Create, what),
+        ChannelCommand::Join { what } => (Way::Join, what),
+    };
+    let document = ChannelDocument::read(&what.file)
+        .map_err(|error| CliError::new(format!("{} can't be used; nothing was done", what.file.display())).because(error))?;
+    let config = targets::one(global)?;
+    let site = site(&config, document, &what)?;
+    if what.dry_run {
+        return rehearse(global, &site, way);
+    }
+    let tell = |report: &StepReport| output::note(&line(report));
+    let work = async {
+        match way {
+            Way::Create => steps::create(&site, tell).await,
+            Way::Join => steps::join(&site, tell).await,
+        }
+    };
+    // Whoever is told to stop ends the tool that runs, too.
+    let outcome = tokio::select! {
+        outcome = work => outcome.map_err(|error| failed(&site, error))?,
+        () = super::serve::told_to_stop() => {
+            return Err(CliError::new("stopped on the way").next("run the same command again: it goes on where it stopped"));
+        }
+    };
+    if global.output == Format::Json {
+        output::json(&outcome)?;
+    } else {
+        output::line(&format!("{} first block {}", outcome.channel, outcome.first_block));
+    }
+    output::note(&next(&site, &what.file, way, &outcome));
+    Ok(if outcome.missing.is_empty() {
+        Exit::Clean
+    } else {
+        Exit::Difference
+    })
+}
+
+fn site(config: &Config, document: ChannelDocument, what: &What) -> Result<Site, CliError> {
+    let settings: FabricConfig = config.fabric.clone().ok_or_else(|| {
+        CliError::new(format!(
+            "{} has no table [fabric]",
+            config.folder().join(crate::config::FILE_NAME).display()
+        ))
+        .next("add it with admin_msp and package, as docs/channels.md describes")
+    })?;
+    let bin = what.fabric_bin.as_deref().or(settings.bin.as_deref());
+    let tools = Tools::new(bin, std::env::var_os("PATH"), settings.timeout());
+    let (member, msp_id) = (&config.member, &config.ledger.msp_id);
+    let mut site = Site::new(member, msp_id, document, settings, tools, config.folder())
+        .map_err(|error| explained(CliError::new("nothing was done"), error))?;
+    if let Some(block) = &what.block {
+        site.block = std::path::absolute(block).unwrap_or_else(|_| block.clone());
+    }
+    Ok(site)
+}
+
+fn rehearse(global: &Global, site: &Site, way: Way) -> Result<Exit, CliError> {
+    let rehearsal = steps::rehearse(site, way).map_err(|error| failed(site, error))?;
+    if global.output == Format::Json {
+        output::json(&rehearsal)?;
+        return Ok(Exit::Clean);
+    }
+    output::line(&format!("# {}", site.folder.join(crate::fabric::configtx::FILE_NAME).display()));
+    output::line(&rehearsal.configtx);
+    for (step, commands) in &rehearsal.commands {
+        output::line(&format!("# {step}"));
+        for command in commands {
+            output::line(command);
+        }
+    }
+    Ok(Exit::Clean)
+}
+
+fn line(report: &StepReport) -> String {
+    let word = match report.ended {
+        Ended::Already => "already",
+        Ended::Done => "done",
+        Ended::Waiting => "waiting",
+    };
+    format!("{word:<8} {}: {}", report.step, report.detail)
+}
+
+fn failed(site: &Site, error: FabricError) -> CliError {
+    explained(CliError::new(format!("channel {} is not complete", site.channel())), error)
+}
+
+fn explained(message: CliError, error: FabricError) -> CliError {
+    let next = error.next();
+    message.because(error).next(next)
+}
+
+/// What remains to be done, and by whom.
+fn next(site: &Site, file: &Path, way: Way, outcome: &Outcome) -> String {
+    let (file, block, channel) = (file.display(), site.block.display(), &outcome.channel);
+    if way == Way::Create {
+        let mut text = format!(
+            "next: hand {block} to the other members; each compares the hash above, and runs: charter channel join {file} --block FILE"
+        );
+        let nodes = site.document.orderer_nodes().count();
+        if site.settings.orderers.len() < nodes {
+            text.push_str(&format!(
+                "\n      {} of {nodes} orderer nodes are administered here; whoever runs the others runs: osnadmin channel join \
+                 --channelID {channel} --config-block FILE -o ADMIN-ENDPOINT",
+                site.settings.orderers.len()
+            ));
+        }
+        return text;
+    }
+    if outcome.missing.is_empty() {
+        return format!(
+            "next: start 'charter chaincode serve' and 'charter serve' for {} if they don't run yet; then the members submit {}",
+            site.member, site.document.agreement.dao
+        );
+    }
+    let who: Vec<String> = outcome
+        .missing
+        .iter()
+        .map(|missing| format!("{} ({})", missing.member, missing.msp))
+        .collect();
+    format!(
+        "next: each of {} runs: charter channel join {file} --block FILE; whoever is the last to be needed commits",
+        who.join(", ")
+    )
+}
