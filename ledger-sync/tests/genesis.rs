@@ -19,6 +19,7 @@ use protos::common::{
     Block, BlockData, BlockHeader, BlockMetadata, Config, ConfigEnvelope, IdentifierHeader, LastConfig, Metadata, MetadataSignature,
     OrdererBlockMetadata, SignatureHeader,
 };
+use protos::msp::{FabricMspConfig, MspConfig};
 use protos::{block, envelope, metadata};
 
 fn fixtures() -> PathBuf {
@@ -257,6 +258,41 @@ fn blocks_and_new_configurations_of_raft_orderers_are_believed() {
     after.metadata.as_mut().unwrap().metadata[2] = vec![11];
     let said = refused(start().verify(&after).unwrap_err());
     assert!(said.contains("configuration in block 7"), "{said}");
+}
+
+#[test]
+fn an_orderer_whose_certificate_is_revoked_signs_no_more() {
+    let place = tempfile::tempdir().unwrap();
+    let Some(genesis) = made("raft", place.path()) else { return };
+    let (one, two) = (orderer(place.path(), 1), orderer(place.path(), 2));
+    let ca = place.path().join("crypto/ordererOrganizations/orderer.example/ca");
+    let read = |name: &str| std::fs::read(ca.join(name)).unwrap();
+    let ca = msp::CertificateAuthority::from_pem(&read("ca.orderer.example-cert.pem"), &read("priv_sk")).unwrap();
+    let list = ca.revoke(&[one.certificate()], one.certificate().not_before()).unwrap();
+    let revoking = reconfigured(&genesis, |config| {
+        config.sequence += 1;
+        let orderers = config.channel_group.as_mut().unwrap().groups.get_mut("Orderer").unwrap();
+        let value = orderers.groups.get_mut("OrdererMSP").unwrap().values.get_mut("MSP").unwrap();
+        let mut outer = MspConfig::decode(value.value.as_slice()).unwrap();
+        let mut inner = FabricMspConfig::decode(outer.config.as_slice()).unwrap();
+        inner.revocation_list = vec![list.into_bytes()];
+        outer.config = inner.encode_to_vec();
+        value.value = outer.encode_to_vec();
+    });
+    // The configuration that revokes it may still be its own.
+    let changed = signed(&genesis, revoking, 1, &[By::Certificate(&one)]);
+    let mut verifier = BlockVerifier::start(channel(), &genesis, None).unwrap();
+    verifier.verify(&changed).unwrap().unwrap();
+    let next = |by: &PemSigner| {
+        let mut block = signed(&changed, vec![b"not ours".to_vec()], 1, &[By::Certificate(by)]);
+        block.metadata.as_mut().unwrap().metadata[2] = vec![11];
+        block
+    };
+    verifier.verify(&next(&two)).unwrap().unwrap();
+    let mut verifier = BlockVerifier::start(channel(), &genesis, None).unwrap();
+    verifier.verify(&changed).unwrap().unwrap();
+    let said = whole(&verifier.verify(&next(&one)).unwrap_err());
+    assert!(said.contains("its certificate was revoked"), "{said}");
 }
 
 #[test]

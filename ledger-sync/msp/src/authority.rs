@@ -1,6 +1,9 @@
 //! An organisation's own certificate authority.
 
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyIdMethod, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+};
 use time::OffsetDateTime;
 
 use crate::key::PrivateKey;
@@ -141,6 +144,30 @@ impl CertificateAuthority {
             certificate_pem: certificate.pem(),
             key_pem: key.to_pem()?,
         })
+    }
+
+    /// Makes the list of certificates that the authority no longer vouches for, PEM; `now` is in Unix seconds. It takes the place
+    /// of the list before it.
+    pub fn revoke(&self, certificates: &[&Certificate], now: i64) -> Result<String, MspError> {
+        let revoked = certificates.iter().map(|certificate| {
+            Ok(RevokedCertParams {
+                serial_number: SerialNumber::from_slice(&certificate.serial()?),
+                revocation_time: instant(now)?,
+                reason_code: None,
+                invalidity_date: None,
+            })
+        });
+        let params = CertificateRevocationListParams {
+            this_update: instant(now)?,
+            next_update: instant(self.certificate.not_after())?,
+            crl_number: SerialNumber::from(now.unsigned_abs()),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect::<Result<_, MspError>>()?,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let issuer = Issuer::from_ca_cert_pem(&self.certificate_pem, &self.key).map_err(issue("read the authority's certificate"))?;
+        let list = params.signed_by(&issuer).map_err(issue("make a revocation list"))?;
+        list.pem().map_err(issue("encode a revocation list"))
     }
 }
 

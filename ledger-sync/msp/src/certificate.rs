@@ -65,6 +65,11 @@ impl Certificate {
         &self.der
     }
 
+    /// Returns the serial number that its authority gave it, big-endian.
+    pub fn serial(&self) -> Result<Vec<u8>, MspError> {
+        Ok(parse(&self.der)?.raw_serial().to_vec())
+    }
+
     /// Encodes the certificate as PEM.
     pub fn to_pem(&self) -> String {
         der_to_pem(&self.der)

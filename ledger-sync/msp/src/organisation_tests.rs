@@ -70,6 +70,30 @@ fn expiry_is_its_own_question() {
 }
 
 #[test]
+fn what_its_authority_has_revoked_is_refused() {
+    let (city, other) = (authority("city"), authority("city"));
+    let (gone, stays) = (member(&city, "CityMSP", Role::Client), member(&city, "CityMSP", Role::Client));
+    let unrevoked = set(&[("CityMSP", &city)]);
+    let certificate = &unrevoked.authenticate(&gone).unwrap().certificate;
+    let with = |list: String| {
+        let mut config = definition("CityMSP", city.certificate_pem(), city.certificate_pem());
+        config.revocation_list = vec![list.into_bytes()];
+        MspSet::new([Organisation::from_config(&config)?])
+    };
+    let list = city.revoke(&[certificate], NOW).unwrap();
+    let revoked = with(list).unwrap();
+    let error = revoked.authenticate(&gone).unwrap_err();
+    assert!(error.to_string().contains("its certificate was revoked"), "{error}");
+    revoked.authenticate(&stays).unwrap();
+    // Another authority of the same name has nothing to say.
+    let foreign = with(other.revoke(&[certificate], NOW).unwrap()).unwrap();
+    foreign.authenticate(&gone).unwrap();
+    // A list that can't be read must not let anybody through.
+    let broken = with("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n".into());
+    assert!(broken.is_err() || broken.unwrap().authenticate(&gone).is_err());
+}
+
+#[test]
 fn a_signature_policy_counts_each_identity_once() {
     let (a, b, c) = (authority("a"), authority("b"), authority("c"));
     let set = set(&[("A", &a), ("B", &b), ("C", &c)]);
