@@ -392,9 +392,9 @@ impl SubmitError {
             SubmitError::Endorse(fault) => fault.transient(),
             SubmitError::Submit { source, .. } => source.transient(),
             SubmitError::Unknown { .. } | SubmitError::Conflict { .. } => true,
+            SubmitError::Sign(error) => error.transient(),
             SubmitError::Refused { .. }
             | SubmitError::Invalid { .. }
-            | SubmitError::Sign(_)
             | SubmitError::Pending(_)
             | SubmitError::Answer { .. }
             | SubmitError::Other { .. } => false,
@@ -426,7 +426,11 @@ pub enum EvaluateError {
 impl EvaluateError {
     /// Tells whether the same question may be answered later.
     pub fn transient(&self) -> bool {
-        matches!(self, EvaluateError::Call(fault) if fault.transient())
+        match self {
+            EvaluateError::Refused { .. } => false,
+            EvaluateError::Call(fault) => fault.transient(),
+            EvaluateError::Sign(error) => error.transient(),
+        }
     }
 }
 
@@ -511,7 +515,8 @@ impl StreamError {
             StreamError::Call { source, .. } => source.transient(),
             StreamError::Refused { status, .. } => *status >= 500,
             StreamError::Ended { .. } => true,
-            StreamError::NotAccepted { .. } | StreamError::TooLarge { .. } | StreamError::Sign(_) => false,
+            StreamError::Sign(error) => error.transient(),
+            StreamError::NotAccepted { .. } | StreamError::TooLarge { .. } => false,
         }
     }
 }

@@ -398,6 +398,9 @@ impl Controller {
     /// Commits what the pass did and saw together with the report that is due, then sends the report.
     async fn report(&self, loaded: &Loaded, actual: &mut Actual, shutdown: &Shutdown, outcome: &mut PassOutcome) -> Result<(), PassError> {
         self.clear_seen(loaded, actual)?;
+        if let Some(outgoing) = self.signed_anew(actual)? {
+            actual.send(outgoing)?;
+        }
         let refused = actual.outbox().is_some_and(|outgoing| actual.is_refused(outgoing.sequence));
         if (actual.outbox().is_none() || refused)
             && let Some(outgoing) = self.next_report(loaded, actual, outcome)?
@@ -441,6 +444,24 @@ impl Controller {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The report in the outbox with a new signature, where the certificate was renewed since: the ledger takes a report only with
+    /// the certificate that it was signed with. It stays the same report, also when the one before reached the ledger.
+    fn signed_anew(&self, actual: &Actual) -> Result<Option<Outgoing>, PassError> {
+        let Some(outgoing) = actual.outbox() else { return Ok(None) };
+        let signer = self.settings.signer.as_ref();
+        let present = msp::key_id(signer.msp_id(), signer.certificate());
+        let signed = outgoing.envelope.signature().map_err(SignedReportError::from)?.0;
+        if signed == present {
+            return Ok(None);
+        }
+        let (report, _) = outgoing.envelope.report().map_err(SignedReportError::from)?;
+        Ok(Some(Outgoing {
+            sequence: outgoing.sequence,
+            digest: Digest::of(&report.payload()?),
+            envelope: reports::sign(&report, signer)?,
+        }))
     }
 
     fn next_report(&self, loaded: &Loaded, actual: &Actual, outcome: &PassOutcome) -> Result<Option<Outgoing>, PassError> {

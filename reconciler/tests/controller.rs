@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use ledger_sync::reports;
 use providers::memory::{Fault, Label, Memory, Object};
 use providers::registry::Registry;
 use reconciler::actual::Actual;
@@ -515,6 +516,25 @@ async fn a_ledger_that_is_down_stops_no_infrastructure_and_gets_the_same_report_
     }
     assert!(town.actual().outbox().is_none());
     assert!(town.ledger.submitted.lock().unwrap().len() <= 2);
+}
+
+#[tokio::test]
+async fn a_report_that_waits_is_signed_with_the_renewed_certificate() {
+    let mut town = Town::new(db_and_web());
+    town.ledger.take_down();
+    town.pass(&town.charter()).await;
+    let waiting = town.actual().outbox().unwrap().clone();
+    town.signer = support::signer();
+    let charter = town.charter();
+    for _ in 0..2 {
+        town.pass(&charter).await;
+        let again = town.actual().outbox().unwrap().clone();
+        assert_eq!((again.sequence, again.digest), (waiting.sequence, waiting.digest));
+        reports::verify(&again.envelope, town.signer.certificate()).unwrap();
+    }
+    town.ledger.bring_up();
+    assert_eq!(town.pass(&charter).await.reported, Some(1));
+    reports::verify(&town.ledger.submitted.lock().unwrap()[0], town.signer.certificate()).unwrap();
 }
 
 #[tokio::test]
