@@ -3,6 +3,8 @@
 //! Other chaincodes' transactions are passed over. An event that is malformed under its own schema version is kept for the
 //! record as [`Quarantine`]; one of a newer version stops the channel.
 
+use std::sync::Arc;
+
 use msp::channel::Membership;
 use protos::common::{Block, HeaderType};
 use protos::envelope::{self, EndorsedTransaction, Opened};
@@ -16,6 +18,7 @@ use state::time::Timestamp;
 
 use crate::limits;
 use crate::reasons;
+use crate::reexecute::Recorded;
 use crate::verify::VerifyError;
 
 /// What one transaction says.
@@ -79,8 +82,14 @@ pub struct Quarantine {
     pub reason: String,
 }
 
-/// Reads the transactions of a block whose chain and orderers were verified, and verifies the creators of ours.
-pub(crate) fn decode(membership: &Membership, channel: &Channel, number: u64, block: &Block) -> Result<Vec<Decoded>, VerifyError> {
+/// Reads the transactions of a block whose chain and orderers were verified, and verifies the creators of ours. Gives their events,
+/// and everything that running them again needs.
+pub(crate) fn decode(
+    membership: &Arc<Membership>,
+    channel: &Channel,
+    number: u64,
+    block: &Block,
+) -> Result<(Vec<Decoded>, Recorded), VerifyError> {
     let data = block.data.as_ref().map(|data| data.data.as_slice()).unwrap_or_default();
     let flags = metadata::validation_flags(block).map_err(|source| VerifyError::Metadata {
         channel: channel.clone(),
@@ -96,20 +105,23 @@ pub(crate) fn decode(membership: &Membership, channel: &Channel, number: u64, bl
         });
     }
     let mut decoded = Vec::new();
+    let mut recorded = Recorded::of(block, flags, membership);
     for (index, (bytes, flag)) in data.iter().zip(flags).enumerate() {
-        if metadata::validation_code(*flag) != TxValidationCode::Valid {
-            continue;
-        }
         // A block's data is bounded by a message's size, so its transactions fit.
         let tx = u32::try_from(index).unwrap_or(u32::MAX);
+        let code = metadata::validation_code(*flag);
+        if code != TxValidationCode::Valid {
+            recorded.invalid(tx, channel.as_str(), bytes, code);
+            continue;
+        }
         let place = Place {
             membership,
             channel,
             position: Position { block: number, tx },
         };
-        decoded.extend(place.transaction(bytes)?);
+        decoded.extend(place.transaction(bytes, &mut recorded)?);
     }
-    Ok(decoded)
+    Ok((decoded, recorded))
 }
 
 /// Where a transaction stands.
@@ -140,7 +152,7 @@ impl Place<'_> {
         }
     }
 
-    fn transaction(&self, bytes: &[u8]) -> Result<Option<Decoded>, VerifyError> {
+    fn transaction(&self, bytes: &[u8], recorded: &mut Recorded) -> Result<Option<Decoded>, VerifyError> {
         let signed = envelope::decode_envelope(bytes).map_err(self.unreadable())?;
         let opened = envelope::open(&signed).map_err(self.unreadable())?;
         if opened.channel.channel_id != self.channel.as_str() {
@@ -156,6 +168,7 @@ impl Place<'_> {
         }
         let transaction = envelope::endorsed(&opened).map_err(self.unreadable())?;
         if transaction.invocation.chaincode.name != chaincode::NAME {
+            recorded.other(self.position.tx, &opened, transaction);
             return Ok(None);
         }
         let identity = self.membership.authenticate(&opened.signature.creator).map_err(self.not_made())?;
@@ -165,11 +178,13 @@ impl Place<'_> {
             .ok()
             .filter(|id| id.as_str() == opened.channel.tx_id)
             .ok_or_else(|| self.not_made()(msp::MspError::Signature("the transaction id is not that of nonce and creator")))?;
-        Ok(self.event(&opened, transaction, tx_id, &identity.msp_id))
+        let decoded = self.event(&opened, &transaction, tx_id, &identity.msp_id);
+        recorded.ours(self.position.tx, &opened, transaction);
+        Ok(decoded)
     }
 
-    fn event(&self, opened: &Opened, transaction: EndorsedTransaction, tx_id: TxId, msp_id: &str) -> Option<Decoded> {
-        let event = transaction.event?;
+    fn event(&self, opened: &Opened, transaction: &EndorsedTransaction, tx_id: TxId, msp_id: &str) -> Option<Decoded> {
+        let event = transaction.event.as_ref()?;
         let at = Timestamp::clamped(opened.seconds().unwrap_or(0));
         let quarantine = |reason: &str| {
             Some(Decoded::Quarantine(Quarantine {

@@ -1,6 +1,6 @@
 //! Checks a channel's evidence from its first block on: hash chain, orderers' and creators' signatures, and the signature of
-//! each report with the certificate that its transaction was signed with. The chain has to be the one that a member's
-//! references were made from.
+//! each report with the certificate that its transaction was signed with; and every transaction is run again. The chain has to be
+//! the one that a member's references were made from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::decode::Decoded;
 use crate::ledger::{Ledger, StreamError};
 use crate::limits;
+use crate::reexecute::{Mirror, Recorded, Reexecution, ReexecutionError, Standing};
 use crate::reports::{self, SignedReportError};
 use crate::verify::{BlockVerifier, Verified, VerifyError};
 
@@ -34,6 +35,8 @@ pub struct Evidence {
     pub quarantined: u64,
     /// Good reports, by member.
     pub reports: BTreeMap<MemberId, u64>,
+    /// What running the transactions again has found; none where none were.
+    pub rerun: Option<Standing>,
     /// The keys that signed the transactions, by MSP id: the public points, uncompressed. Their certificates were the
     /// organisation's when they signed; a member that renews its certificate has more than one.
     pub keys: BTreeMap<String, BTreeSet<Vec<u8>>>,
@@ -48,6 +51,9 @@ pub enum EvidenceError {
     /// A block is not to be believed.
     #[error("a block is not to be believed")]
     Verify(#[from] VerifyError),
+    /// A block is not what the chaincode makes of it.
+    #[error("a block is not what the chaincode makes of it")]
+    Reexecution(#[from] ReexecutionError),
     /// A report is not to be believed.
     #[error("the report of {member} in transaction {position} is not to be believed")]
     Report {
@@ -99,8 +105,14 @@ pub enum EvidenceError {
 
 /// Checks everything that the ledger has of a channel now, against what a member has of it: the hash of the first block as it
 /// was pinned, and where its references stand.
-pub async fn check(ledger: &dyn Ledger, channel: &Channel, pinned: Option<Digest>, cursors: &[Cursor]) -> Result<Evidence, EvidenceError> {
-    within(limits::FETCH, ledger, channel, pinned, cursors).await
+pub async fn check(
+    ledger: &dyn Ledger,
+    channel: &Channel,
+    pinned: Option<Digest>,
+    cursors: &[Cursor],
+    reexecution: Reexecution,
+) -> Result<Evidence, EvidenceError> {
+    within(limits::FETCH, ledger, channel, pinned, cursors, reexecution).await
 }
 
 /// The same, with the longest time from one block to the next.
@@ -110,6 +122,7 @@ async fn within(
     channel: &Channel,
     pinned: Option<Digest>,
     cursors: &[Cursor],
+    reexecution: Reexecution,
 ) -> Result<Evidence, EvidenceError> {
     let height = ledger.height(channel).await?;
     if let Some(needed) = cursors
@@ -127,6 +140,7 @@ async fn within(
     let mut evidence = Evidence::default();
     let mut creators = Creators::default();
     let mut verifier: Option<BlockVerifier> = None;
+    let mut mirror: Option<Mirror> = None;
     let mut blocks = ledger.blocks(channel, 0).await?;
     let mut deadline = Instant::now() + patience;
     while evidence.blocks < height {
@@ -152,7 +166,9 @@ async fn within(
                     number: 0,
                     hash: started.genesis(),
                     decoded: Vec::new(),
+                    recorded: Recorded::default(),
                 };
+                mirror = (reexecution == Reexecution::Enforced).then(|| Mirror::new(channel, started.genesis()));
                 verifier = Some(started);
                 Some(genesis)
             }
@@ -160,6 +176,10 @@ async fn within(
         };
         // A block that came before counts once.
         let Some(verified) = verified else { continue };
+        if let Some(mirror) = mirror.as_mut().filter(|_| verified.number > 0) {
+            mirror.take(verified.number, verified.hash, &verified.recorded)?;
+            evidence.rerun = Some(mirror.standing());
+        }
         compare(channel, &verified, cursors)?;
         for decoded in &verified.decoded {
             take(&block, decoded, &mut creators, &mut evidence)?;
@@ -264,7 +284,9 @@ mod tests {
             ..Misbehaviour::default()
         });
         let ledger = network.ledger("CityMSP");
-        let error = within(Duration::from_millis(20), &ledger, &channel, None, &[]).await.unwrap_err();
+        let error = within(Duration::from_millis(20), &ledger, &channel, None, &[], Reexecution::Enforced)
+            .await
+            .unwrap_err();
         assert!(matches!(error, EvidenceError::Stream(StreamError::Ended { .. })), "{error}");
     }
 }

@@ -15,8 +15,10 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::branches::BranchError;
+use crate::frozen;
 use crate::ledger::{BlockStream, Ledger, StreamError};
 use crate::limits;
+use crate::reexecute::{Reexecution, ReexecutionError, Standing as Rerun};
 use crate::session::{Session, blocking};
 use crate::soft;
 use crate::verify::VerifyError;
@@ -30,6 +32,17 @@ pub enum FollowError {
     /// A block is not to be believed: the channel takes nothing more, and deletes nothing.
     #[error("a block is not to be believed; the channel is frozen until somebody has found out why")]
     Verify(#[from] VerifyError),
+    /// A block does not stand up to its transactions being run again.
+    #[error("a block is not what the chaincode makes of it; the channel is frozen until somebody has found out why")]
+    Reexecution(#[from] ReexecutionError),
+    /// The channel was frozen before, and nobody has thawed it.
+    #[error("channel {channel} is frozen until somebody has found out why: {reason}")]
+    Frozen {
+        /// The channel.
+        channel: Channel,
+        /// Why it was frozen.
+        reason: String,
+    },
     /// The store can't take blocks, or has taken other ones.
     #[error("the blocks can't be taken into the store")]
     Branch(#[from] BranchError),
@@ -55,7 +68,8 @@ impl FollowError {
             FollowError::Ledger(error) => error.transient(),
             FollowError::Verify(VerifyError::Gap { .. }) | FollowError::Behind { .. } => true,
             FollowError::Branch(error) => error.transient(),
-            FollowError::Verify(_) | FollowError::Panicked(_) => false,
+            FollowError::Reexecution(error) => !error.freezes(),
+            FollowError::Verify(_) | FollowError::Frozen { .. } | FollowError::Panicked(_) => false,
         }
     }
 
@@ -63,7 +77,8 @@ impl FollowError {
     pub fn freezes(&self) -> bool {
         match self {
             FollowError::Verify(VerifyError::Gap { .. }) => false,
-            FollowError::Verify(_) => true,
+            FollowError::Verify(_) | FollowError::Frozen { .. } => true,
+            FollowError::Reexecution(error) => error.freezes(),
             FollowError::Branch(error) => matches!(error, BranchError::Frozen { .. }),
             _ => false,
         }
@@ -91,6 +106,8 @@ pub struct Progress {
     pub reported: Option<CommitId>,
     /// The endpoint that blocks are read from.
     pub endpoint: Option<String>,
+    /// What running the transactions again has found; none before the first block, and where none are.
+    pub rerun: Option<Rerun>,
     /// Whether blocks can be had at present.
     pub connected: bool,
     /// Whether everything was taken in that the ledger had when it was asked last.
@@ -114,6 +131,7 @@ impl Progress {
             self.desired = standing.desired;
             self.reported = standing.reported;
         }
+        self.rerun = session.rerun();
         self.height = self.height.map(|height| height.max(session.next()));
         self.caught_up = self.height.is_some_and(|height| session.next() >= height);
     }
@@ -134,6 +152,8 @@ pub struct Options {
     pub batch_blocks: usize,
     /// The size from which a batch takes no further block, in bytes.
     pub batch_bytes: usize,
+    /// Whether transactions are run again.
+    pub reexecution: Reexecution,
 }
 
 impl Default for Options {
@@ -145,6 +165,7 @@ impl Default for Options {
             probe: Duration::from_secs(60),
             batch_blocks: limits::BATCH_BLOCKS,
             batch_bytes: limits::BATCH_BYTES,
+            reexecution: Reexecution::Enforced,
         }
     }
 }
@@ -167,7 +188,11 @@ impl Follower {
     /// finished first.
     pub async fn run(self, progress: watch::Sender<Progress>, shutdown: impl Future<Output = ()> + Send) -> Result<(), FollowError> {
         pin_mut!(shutdown);
-        if let Err(error) = self.stand(&progress).await {
+        let stood = self.stand(&progress).await;
+        if let Err(error @ FollowError::Frozen { .. }) = stood {
+            return Err(error);
+        }
+        if let Err(error) = stood {
             // It is only shown earlier this way: the session reads it again.
             let said = limits::quoted(&crate::whole(&error));
             progress.send_modify(|progress| progress.last_error = Some(said));
@@ -184,7 +209,7 @@ impl Follower {
             let error = match run.once(&mut session, &mut shutdown).await {
                 Ok(()) => {
                     progress.send_modify(|progress| progress.connected = false);
-                    return Ok(());
+                    return close(session).await;
                 }
                 Err(error) => error,
             };
@@ -196,6 +221,7 @@ impl Follower {
                     progress.frozen = Some(said.clone());
                 }
             });
+            self.keep_frozen(&error, &said).await?;
             if error.ends() {
                 tracing::error!(channel = %self.channel, error = said, "the channel is not followed any more");
                 return Err(error);
@@ -225,8 +251,10 @@ impl Follower {
     /// Shows where both references stood last, so that they count before the ledger has answered, and when it never does.
     async fn stand(&self, progress: &watch::Sender<Progress>) -> Result<(), FollowError> {
         let (store, channel) = (self.store.clone(), self.channel.clone());
+        let (soft, frozen) = blocking(move || (soft::read(&store, &channel), frozen::read(&store, &channel))).await?;
+        progress.send_modify(|progress| progress.frozen = frozen.as_ref().map(|frozen| frozen.reason.clone()));
         // Without it they may stand at different blocks, and only the ledger can tell.
-        if let Some(soft) = blocking(move || soft::read(&store, &channel)).await? {
+        if let Some(soft) = soft {
             progress.send_modify(|progress| {
                 progress.block = Some(soft.block);
                 progress.block_hash = Some(soft.block_hash);
@@ -234,7 +262,33 @@ impl Follower {
                 progress.reported = soft.reported;
             });
         }
+        match frozen {
+            Some(frozen) => Err(FollowError::Frozen {
+                channel: self.channel.clone(),
+                reason: frozen.reason,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Records what freezes the channel, so that it stays frozen until a person acts.
+    async fn keep_frozen(&self, error: &FollowError, said: &str) -> Result<(), FollowError> {
+        if !error.freezes() || matches!(error, FollowError::Frozen { .. }) {
+            return Ok(());
+        }
+        let (store, channel, reason) = (self.store.clone(), self.channel.clone(), said.to_owned());
+        if let Err(error) = blocking(move || frozen::freeze(&store, &channel, &reason, None)).await? {
+            tracing::error!(channel = %self.channel, %error, "that the channel is frozen can't be recorded");
+        }
         Ok(())
+    }
+}
+
+/// Writes what a session keeps for the next start.
+async fn close(session: Option<Session>) -> Result<(), FollowError> {
+    match session {
+        Some(mut session) => blocking(move || session.close()).await,
+        None => Ok(()),
     }
 }
 
@@ -253,7 +307,15 @@ pub async fn catch_up(ledger: Arc<dyn Ledger>, store: Store, channel: Channel, o
         progress: &progress,
         until: Some(height),
     };
-    run.once(&mut None, &mut futures::future::pending()).await?;
+    if let Err(error @ FollowError::Frozen { .. }) = follower.stand(&progress).await {
+        return Err(error);
+    }
+    let mut session = None;
+    if let Err(error) = run.once(&mut session, &mut futures::future::pending()).await {
+        follower.keep_frozen(&error, &limits::quoted(&crate::whole(&error))).await?;
+        return Err(error);
+    }
+    close(session).await?;
     Ok(progress.borrow().clone())
 }
 
@@ -279,7 +341,7 @@ impl Run<'_> {
         let opened = async {
             let session = match kept.take() {
                 Some(session) => session,
-                None => Session::open(ledger.as_ref(), store, channel, options.genesis).await?,
+                None => Session::open(ledger.as_ref(), store, channel, options.genesis, options.reexecution).await?,
             };
             let height = ledger.height(channel).await?;
             if height < session.next() {

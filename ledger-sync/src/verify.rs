@@ -8,7 +8,7 @@
 //!   way replaces the organisations for the blocks after it.
 //! - **Each valid transaction** of any chaincode has to be for this channel; one of ours has to carry an id that its creator
 //!   made, and the creator's signature.
-//! - **The validation codes are the peer's word**: no orderer signs them.
+//! - **The validation codes are the peer's word** here: no orderer signs them. [`crate::reexecute`] holds them to the state.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use state::ids::Channel;
 use thiserror::Error;
 
 use crate::decode::{self, Decoded};
+use crate::reexecute::Recorded;
 
 /// A block is not to be believed. Nothing of it was taken.
 #[derive(Debug, Error)]
@@ -154,6 +155,8 @@ pub struct Verified {
     pub hash: Digest,
     /// The events of our chaincode's valid transactions, in their order.
     pub decoded: Vec<Decoded>,
+    /// What running its transactions again needs.
+    pub recorded: Recorded,
 }
 
 /// One block of a channel.
@@ -254,6 +257,14 @@ impl BlockVerifier {
     /// The block that gave the configuration in force.
     pub fn configuration(&self) -> BlockId {
         self.configuration
+    }
+
+    /// The last verified block.
+    pub fn at(&self) -> BlockId {
+        BlockId {
+            number: self.last,
+            hash: self.hash,
+        }
     }
 
     /// The number of the last verified block.
@@ -448,10 +459,12 @@ impl Linked {
 
     fn check(&self, channel: &Channel, block: &Block) -> Result<Verified, VerifyError> {
         self.signatures(channel, block)?;
+        let (decoded, recorded) = decode::decode(&self.membership, channel, self.number, block)?;
         Ok(Verified {
             number: self.number,
             hash: self.hash,
-            decoded: decode::decode(&self.membership, channel, self.number, block)?,
+            decoded,
+            recorded,
         })
     }
 }

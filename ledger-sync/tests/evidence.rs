@@ -11,7 +11,7 @@ use common::*;
 use futures::StreamExt;
 use ledger_sync::evidence::{Evidence, EvidenceError, check};
 use ledger_sync::testing::{MemoryLedger, MemoryNetwork, Misbehaviour, Tamper};
-use ledger_sync::{BlockStream, Committed, EvaluateError, Ledger, Options, StreamError, SubmitError, VerifyError, catch_up, whole};
+use ledger_sync::{BlockStream, Committed, EvaluateError, Ledger, Reexecution, StreamError, SubmitError, VerifyError, catch_up, whole};
 use protos::common::BlockMetadataIndex;
 use protos::peer::TxValidationCode;
 use state::canonical::Digest;
@@ -23,7 +23,7 @@ use state::paths;
 async fn cursors(network: &Arc<MemoryNetwork>) -> Vec<Cursor> {
     let place = place();
     let ledger = Arc::new(network.ledger(CITY));
-    catch_up(ledger, place.store.clone(), channel(), Options::default()).await.unwrap();
+    catch_up(ledger, place.store.clone(), channel(), options()).await.unwrap();
     let (desired, reported) = heads(&place.store);
     let read = |commit| place.store.read(commit, paths::CURSOR).unwrap().unwrap();
     [desired.unwrap(), reported.unwrap()]
@@ -38,7 +38,9 @@ fn genesis(network: &MemoryNetwork) -> Digest {
 }
 
 async fn refused(network: &Arc<MemoryNetwork>, pinned: Option<Digest>, cursors: &[Cursor]) -> EvidenceError {
-    check(&network.ledger(CITY), &channel(), pinned, cursors).await.unwrap_err()
+    check(&network.ledger(CITY), &channel(), pinned, cursors, Reexecution::Off)
+        .await
+        .unwrap_err()
 }
 
 #[tokio::test]
@@ -47,12 +49,16 @@ async fn the_chain_that_was_taken_in_stands_up() {
     story(&network).await;
     let cursors = cursors(&network).await;
     let pinned = Some(genesis(&network));
-    let found = check(&network.ledger(ENERGY), &channel(), pinned, &cursors).await.unwrap();
+    let found = check(&network.ledger(ENERGY), &channel(), pinned, &cursors, Reexecution::Off)
+        .await
+        .unwrap();
     let wanted = Evidence {
         blocks: network.blocks().len() as u64,
         events: found.events,
         quarantined: 6,
         reports: [(member("energy"), 6)].into(),
+        keys: found.keys.clone(),
+        rerun: None,
     };
     assert_eq!(found, wanted);
     // Each block counts once, however often it comes.
@@ -60,7 +66,12 @@ async fn the_chain_that_was_taken_in_stands_up() {
         repeat: true,
         ..Misbehaviour::default()
     });
-    assert_eq!(check(&network.ledger(ENERGY), &channel(), pinned, &cursors).await.unwrap(), wanted);
+    assert_eq!(
+        check(&network.ledger(ENERGY), &channel(), pinned, &cursors, Reexecution::Off)
+            .await
+            .unwrap(),
+        wanted
+    );
 }
 
 #[tokio::test]
@@ -88,7 +99,7 @@ async fn another_history_than_was_taken_in_is_refused() {
     // A whole new chain, good in itself.
     network.reset().unwrap();
     story(&network).await;
-    check(&network.ledger(CITY), &channel(), None, &[]).await.unwrap();
+    check(&network.ledger(CITY), &channel(), None, &[], Reexecution::Off).await.unwrap();
     let error = refused(&network, Some(pinned), &[]).await;
     assert!(
         matches!(error, EvidenceError::Verify(VerifyError::Fork { block: 0, .. })),
@@ -118,7 +129,7 @@ async fn a_transaction_that_was_taken_in_has_to_be_valid_still() {
         height: blocks.len() as u64,
         blocks,
     };
-    let error = check(&lying, &channel(), None, &cursors).await.unwrap_err();
+    let error = check(&lying, &channel(), None, &cursors, Reexecution::Off).await.unwrap_err();
     assert!(
         matches!(&error, EvidenceError::Gone { position, .. } if *position == at),
         "{}",
@@ -146,7 +157,7 @@ async fn what_is_missing_or_altered_is_not_counted() {
         blocks: blocks[..usize::try_from(sent).unwrap()].to_vec(),
     };
     for sent in [0, 1, height - 1] {
-        let error = check(&short(sent), &channel(), None, &[]).await.unwrap_err();
+        let error = check(&short(sent), &channel(), None, &[], Reexecution::Off).await.unwrap_err();
         assert!(
             matches!(error, EvidenceError::Short { verified, height: said, .. } if verified == sent && said == height),
             "{error}"

@@ -31,7 +31,7 @@ fn quick() -> Options {
         first_pause: Duration::from_millis(2),
         longest_pause: Duration::from_millis(20),
         probe: Duration::from_millis(50),
-        ..Options::default()
+        ..options()
     }
 }
 
@@ -71,7 +71,7 @@ impl Running {
 
 async fn expected(network: &Arc<MemoryNetwork>) -> Progress {
     let place = place();
-    catch_up(Arc::new(network.ledger(ENERGY)), place.store.clone(), channel(), Options::default())
+    catch_up(Arc::new(network.ledger(ENERGY)), place.store.clone(), channel(), options())
         .await
         .unwrap()
 }
@@ -82,24 +82,20 @@ async fn catching_up_once_and_again() {
     story(&network).await;
     let place = place();
     let ledger = || Arc::new(network.ledger(CITY));
-    let first = catch_up(ledger(), place.store.clone(), channel(), Options::default())
-        .await
-        .unwrap();
+    let first = catch_up(ledger(), place.store.clone(), channel(), options()).await.unwrap();
     assert_eq!(first.block, Some(network.blocks().len() as u64 - 1));
     assert!(first.caught_up && first.last_error.is_none());
     assert_eq!((first.desired, first.reported), heads(&place.store));
     assert_eq!(first.lag(), Some(0));
     // In the smallest batches, elsewhere.
     let other = common::place();
-    let options = Options {
+    let single = Options {
         batch_blocks: 1,
-        ..Options::default()
+        ..options()
     };
-    let second = catch_up(ledger(), other.store.clone(), channel(), options).await.unwrap();
+    let second = catch_up(ledger(), other.store.clone(), channel(), single).await.unwrap();
     assert_eq!((second.desired, second.reported), (first.desired, first.reported));
-    let again = catch_up(ledger(), place.store.clone(), channel(), Options::default())
-        .await
-        .unwrap();
+    let again = catch_up(ledger(), place.store.clone(), channel(), options()).await.unwrap();
     assert_eq!(again.desired, first.desired);
 }
 
@@ -283,16 +279,27 @@ async fn a_fork_and_a_reset_freeze() {
     let error = running.task.await.unwrap().unwrap_err();
     assert!(error.freezes(), "{error}");
     assert_eq!(heads(&place.store), before);
-    // After a restart too, and with another genesis block.
+    // A restart changes nothing, and the ledger isn't even asked.
     let ledger = || Arc::new(network.ledger(CITY));
-    let error = catch_up(ledger(), place.store.clone(), channel(), Options::default())
-        .await
-        .unwrap_err();
+    for _ in 0..2 {
+        let error = catch_up(ledger(), place.store.clone(), channel(), options()).await.unwrap_err();
+        assert!(
+            matches!(&error, FollowError::Frozen { reason, .. } if reason.contains("reset or forked")),
+            "{error}"
+        );
+        let mut running = follow(&network, &place.store, quick());
+        let progress = running.until(|progress| progress.frozen.is_some()).await;
+        assert_eq!((progress.desired, progress.reported), before);
+        assert!(running.task.await.unwrap().unwrap_err().freezes());
+    }
+    // A person who acts without having found out why sees the same again, and with another genesis block too.
+    let thaw = || ledger_sync::frozen::thaw(&place.store, &channel()).unwrap().expect("it was frozen");
+    thaw();
+    let error = catch_up(ledger(), place.store.clone(), channel(), options()).await.unwrap_err();
     assert!(matches!(error, FollowError::Verify(VerifyError::Fork { .. })), "{error}");
     network.reset().unwrap();
-    let error = catch_up(ledger(), place.store.clone(), channel(), Options::default())
-        .await
-        .unwrap_err();
+    thaw();
+    let error = catch_up(ledger(), place.store.clone(), channel(), options()).await.unwrap_err();
     assert!(
         matches!(error, FollowError::Branch(BranchError::Frozen { block: 0, .. })),
         "{error}"
@@ -322,14 +329,9 @@ async fn a_refusal_is_tried_again_until_it_is_taken_back() {
             .until(|progress| progress.last_error.as_ref().is_some_and(|error| error.contains(says)))
             .await;
         assert!(!refused.connected && refused.frozen.is_none(), "{refused:?}");
-        let error = catch_up(
-            Arc::new(network.ledger(CITY)),
-            common::place().store.clone(),
-            channel(),
-            Options::default(),
-        )
-        .await
-        .unwrap_err();
+        let error = catch_up(Arc::new(network.ledger(CITY)), common::place().store.clone(), channel(), options())
+            .await
+            .unwrap_err();
         assert!(matches!(&error, FollowError::Ledger(StreamError::Refused { .. })), "{error}");
         network.misbehave(Misbehaviour::default());
         network.append_other(CITY).unwrap();
@@ -362,9 +364,7 @@ async fn a_stranger_is_told_and_tries_again() {
     drop(stop);
     task.await.unwrap().unwrap();
     // Once is once.
-    let error = catch_up(stranger, place.store.clone(), channel(), Options::default())
-        .await
-        .unwrap_err();
+    let error = catch_up(stranger, place.store.clone(), channel(), options()).await.unwrap_err();
     assert!(matches!(error, FollowError::Ledger(_)) && !error.transient());
 }
 

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use ledger_sync::testing::{Emit, MemoryNetwork};
-use ledger_sync::{Ledger, Options};
+use ledger_sync::{Ledger, Options, Reexecution};
 use protos::peer::TxValidationCode;
 use serde_json::{Value, json};
 use state::event::EventBody;
@@ -29,8 +29,14 @@ fn main() {
         let scratch = tempfile::tempdir().expect("a temporary folder can be made");
         let store = Store::init(&scratch.path().join("store.git")).expect("a store can be made");
         let channel = channel();
+        // No chaincode made the transactions with faults.
+        let reexecution = if name == "life" { Reexecution::Enforced } else { Reexecution::Off };
+        let options = Options {
+            reexecution,
+            ..Options::default()
+        };
         runtime
-            .block_on(recording.replay(&channel, &store, Options::default()))
+            .block_on(recording.replay(&channel, &store, options))
             .expect("what was just recorded can be followed");
         std::fs::write(folder.join(format!("{name}.commits")), commits(&store, &channel)).expect("the commits can be written");
         println!("{}: {} blocks", path.display(), recording.height());

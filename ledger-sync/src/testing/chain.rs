@@ -15,12 +15,13 @@ use protos::common::{
     SignatureHeader, implicit_meta_policy,
 };
 use protos::msp::MspConfig;
-use protos::peer::{Response, TxValidationCode};
-use protos::{block, metadata};
+use protos::peer::TxValidationCode;
+use protos::{block, commit_hash, metadata};
 use state::ids::Channel;
 use state::time::Timestamp;
 use tokio::sync::watch;
 
+use super::draft::{self, Updates};
 use super::ledger::{MemoryLedger, Misbehaviour};
 use super::transaction::{Effects, Emit, moment, transaction};
 use crate::ledger::{Committed, SubmitError};
@@ -35,44 +36,57 @@ pub enum Tamper {
     DataAndHash,
     /// The previous hash.
     PreviousHash,
+    /// A transaction's validation code.
+    Code {
+        /// Its index.
+        tx: usize,
+        /// The code that it is given.
+        code: TxValidationCode,
+    },
+    /// The commit hash.
+    CommitHash,
+    /// The commit hash is taken away.
+    NoCommitHash,
     /// The orderer's signature is another one's.
     Signature,
     /// The orderer's signature is taken away.
     NoSignature,
 }
 
-struct Member {
+pub(super) struct Member {
     authority: CertificateAuthority,
-    signer: Arc<PemSigner>,
+    pub(super) signer: Arc<PemSigner>,
+    /// Its endorsing peer.
+    pub(super) peer: PemSigner,
 }
 
 /// One channel of a network in memory.
 pub struct MemoryNetwork {
-    channel: Channel,
-    members: BTreeMap<String, Member>,
+    pub(super) channel: Channel,
+    pub(super) members: BTreeMap<String, Member>,
     stranger: PemSigner,
     inner: Mutex<Inner>,
     pub(super) height: watch::Sender<u64>,
     pub(super) misbehaviour: Mutex<Misbehaviour>,
 }
 
-struct Inner {
-    blocks: Vec<Block>,
-    state: MemoryState,
+pub(super) struct Inner {
+    pub(super) blocks: Vec<Block>,
+    pub(super) state: MemoryState,
     orderers: BTreeMap<String, Member>,
     orderer: String,
     last_config: u64,
-    clock: i64,
+    pub(super) clock: i64,
 }
 
 fn member(msp_id: &str, role: Role) -> Result<Member, MspError> {
     let authority = CertificateAuthority::create(msp_id, &format!("ca.{msp_id}"), super::START)?;
-    let issued = authority.enrol(msp_id, &Enrolment::Member { name: "charter", role }, super::START)?;
-    let signer = PemSigner::new(msp_id, issued.certificate_pem.as_bytes(), issued.key_pem.as_bytes())?;
-    Ok(Member {
-        authority,
-        signer: Arc::new(signer),
-    })
+    let enrolled = |name, role| {
+        let issued = authority.enrol(msp_id, &Enrolment::Member { name, role }, super::START)?;
+        PemSigner::new(msp_id, issued.certificate_pem.as_bytes(), issued.key_pem.as_bytes())
+    };
+    let (signer, peer) = (Arc::new(enrolled("charter", role)?), enrolled("peer0", Role::Peer)?);
+    Ok(Member { authority, signer, peer })
 }
 
 impl MemoryNetwork {
@@ -108,7 +122,7 @@ impl MemoryNetwork {
         self.inner().blocks.len() as u64
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -153,16 +167,11 @@ impl MemoryNetwork {
             inner.clock += 1;
             let at = inner.clock;
             let proposed = proposal::propose(signer, &self.channel, &emit.chaincode, vec![b"raw".to_vec()], moment(at))?;
-            let effects = Effects {
-                chaincode: emit.chaincode.clone(),
-                event: emit.event(&self.channel, &proposed.tx_id, Timestamp::clamped(at)),
-                writes: BTreeMap::new(),
-                response: ok(),
-            };
-            data.push(transaction(signer, proposed, effects)?);
+            let event = emit.event(&self.channel, &proposed.tx_id, Timestamp::clamped(at));
+            data.push(transaction(signer, proposed, Effects::event(&emit.chaincode, event), &[])?);
             flags.push(emit.code as u8);
         }
-        self.seal(&mut inner, data, flags)
+        self.seal(&mut inner, data, flags, &Updates::new())
     }
 
     /// Commits a block that has nothing of ours.
@@ -173,7 +182,7 @@ impl MemoryNetwork {
     /// Commits one block of any bytes, all called valid.
     pub fn append_data(&self, data: Vec<Vec<u8>>) -> Result<u64, MspError> {
         let flags = vec![TxValidationCode::Valid as u8; data.len()];
-        self.seal(&mut self.inner(), data, flags)
+        self.seal(&mut self.inner(), data, flags, &Updates::new())
     }
 
     /// Commits a configuration under which another organisation orders, and does so from the next block on.
@@ -184,11 +193,10 @@ impl MemoryNetwork {
         // The old orderer signs the block that names the new one, and only that one orders after it.
         let old = inner.orderer.clone();
         let kept = inner.orderers.remove(&old);
+        inner.last_config = inner.blocks.len() as u64;
         let data = self.configuration(&inner)?;
         inner.orderers.extend(kept.map(|kept| (old.clone(), kept)));
-        let number = inner.blocks.len() as u64;
-        inner.last_config = number;
-        let number = self.seal(&mut inner, data, vec![TxValidationCode::Valid as u8])?;
+        let number = self.seal(&mut inner, data, vec![TxValidationCode::Valid as u8], &Updates::new())?;
         inner.orderers.remove(&old);
         inner.orderer = msp_id.to_owned();
         Ok(number)
@@ -211,6 +219,13 @@ impl MemoryNetwork {
                     header.data_hash = block::data_hash(&data.data).to_vec();
                 }
             }
+            Tamper::Code { tx, code } => {
+                if let Some(flag) = flags(block).and_then(|flags| flags.get_mut(tx)) {
+                    *flag = code as u8;
+                }
+            }
+            Tamper::CommitHash => set(block, BlockMetadataIndex::CommitHash, commit_hash_slot(&[7; 32])),
+            Tamper::NoCommitHash => set(block, BlockMetadataIndex::CommitHash, Vec::new()),
             Tamper::PreviousHash => header.previous_hash = vec![7; 32],
             Tamper::Signature => {
                 let header = header.clone();
@@ -243,30 +258,16 @@ impl MemoryNetwork {
 
     /// Runs a function of the chaincode as a member, and commits what it did.
     pub(super) fn submit(&self, msp_id: &str, function: &str, args: &[Vec<u8>]) -> Result<Committed, SubmitError> {
-        let signer = self.known(msp_id)?;
-        let mut inner = self.inner();
-        inner.clock += 1;
-        let at = inner.clock;
-        let all = all_args(function, args);
-        let proposed = proposal::propose(signer, &self.channel, chaincode::NAME, all.clone(), moment(at))?;
-        let tx_id = proposed.tx_id.clone();
-        let execution = inner.state.execute(&self.invocation(&creator(signer), &tx_id, at, &all));
-        if execution.response.status >= 400 {
+        let draft = self.draft(msp_id, function, args)?;
+        if draft.effects.response.status >= 400 {
             return Err(SubmitError::Refused {
                 function: function.to_owned(),
-                status: execution.response.status,
-                message: execution.response.message,
+                status: draft.effects.response.status,
+                message: draft.effects.response.message,
             });
         }
-        inner.state.apply(&execution.writes);
-        let effects = Effects {
-            chaincode: chaincode::NAME.to_owned(),
-            event: execution.event,
-            writes: execution.writes,
-            response: ok(),
-        };
-        let bytes = transaction(signer, proposed, effects)?;
-        let block = self.seal(&mut inner, vec![bytes], vec![TxValidationCode::Valid as u8])?;
+        let tx_id = draft.tx_id().to_owned();
+        let block = self.commit(vec![draft])?;
         Ok(Committed {
             tx_id,
             block,
@@ -287,7 +288,7 @@ impl MemoryNetwork {
             .response)
     }
 
-    fn invocation<'a>(&'a self, creator: &'a Creator, tx_id: &'a str, seconds: i64, args: &'a [Vec<u8>]) -> Invocation<'a> {
+    pub(super) fn invocation<'a>(&'a self, creator: &'a Creator, tx_id: &'a str, seconds: i64, args: &'a [Vec<u8>]) -> Invocation<'a> {
         Invocation {
             channel: self.channel.as_str(),
             tx_id,
@@ -297,14 +298,23 @@ impl MemoryNetwork {
         }
     }
 
-    fn known(&self, msp_id: &str) -> Result<&PemSigner, MspError> {
+    pub(super) fn known(&self, msp_id: &str) -> Result<&PemSigner, MspError> {
         self.members
             .get(msp_id)
             .map(|member| member.signer.as_ref())
             .ok_or_else(|| MspError::UnknownOrganisation(msp_id.to_owned()))
     }
 
-    fn seal(&self, inner: &mut Inner, data: Vec<Vec<u8>>, flags: Vec<u8>) -> Result<u64, MspError> {
+    pub(super) fn seal(&self, inner: &mut Inner, data: Vec<Vec<u8>>, flags: Vec<u8>, updates: &Updates) -> Result<u64, MspError> {
+        let block = self.sealed(inner, data, flags, updates)?;
+        inner.blocks.push(block);
+        let height = inner.blocks.len() as u64;
+        self.height.send_replace(height);
+        Ok(height - 1)
+    }
+
+    /// Makes the block after the last one, signed by the orderer, with what an honest peer adds to it.
+    pub(super) fn sealed(&self, inner: &Inner, data: Vec<Vec<u8>>, flags: Vec<u8>, updates: &Updates) -> Result<Block, MspError> {
         let number = inner.blocks.len() as u64;
         let previous = inner.blocks.last().and_then(|block| block.header.as_ref()).map(block::header_hash);
         let header = BlockHeader {
@@ -321,20 +331,30 @@ impl MemoryNetwork {
             metadata: Some(metadata::empty()),
         };
         set(&mut block, BlockMetadataIndex::Signatures, signed);
+        if let Some(before) = inner.blocks.last() {
+            let previous = metadata::commit_hash(before).ok().flatten().unwrap_or_default();
+            let hash = commit_hash::commit_hash(&flags, draft::updates(updates), &previous);
+            set(&mut block, BlockMetadataIndex::CommitHash, commit_hash_slot(&hash));
+        }
         set(&mut block, BlockMetadataIndex::TransactionsFilter, flags);
-        inner.blocks.push(block);
-        self.height.send_replace(number + 1);
-        Ok(number)
+        Ok(block)
     }
 
     fn configure(&self, inner: &mut Inner) -> Result<(), MspError> {
         let data = self.configuration(inner)?;
-        self.seal(inner, data, vec![TxValidationCode::Valid as u8]).map(drop)
+        self.seal(inner, data, vec![TxValidationCode::Valid as u8], &Updates::new())
+            .map(drop)
     }
 
     fn configuration(&self, inner: &Inner) -> Result<Vec<Vec<u8>>, MspError> {
         let mut root = ConfigGroup::default();
-        root.groups.insert("Application".into(), section(&self.members));
+        let mut application = section(&self.members);
+        let msp_ids: Vec<&str> = self.members.keys().map(String::as_str).collect();
+        let enough = policy::out_of(msp_ids.len().saturating_sub(1).max(1), &msp_ids, MspRoleType::Peer);
+        application
+            .policies
+            .insert("Endorsement".into(), named(PolicyType::Signature, enough.encode_to_vec()));
+        root.groups.insert("Application".into(), application);
         let mut orderer = section(&inner.orderers);
         let any = ImplicitMetaPolicy {
             sub_policy: "Writers".into(),
@@ -376,24 +396,31 @@ impl MemoryNetwork {
     }
 }
 
-fn creator(signer: &PemSigner) -> Creator {
+pub(super) fn creator(signer: &PemSigner) -> Creator {
     Creator {
         msp_id: signer.msp_id().to_owned(),
         certificate: signer.certificate_pem().as_bytes().to_vec(),
     }
 }
 
-fn all_args(function: &str, args: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub(super) fn all_args(function: &str, args: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut all = vec![function.as_bytes().to_vec()];
     all.extend_from_slice(args);
     all
 }
 
-fn ok() -> Response {
-    Response {
-        status: 200,
-        ..Response::default()
+/// The validation codes of a block, to be changed.
+fn flags(block: &mut Block) -> Option<&mut Vec<u8>> {
+    let slots = &mut block.metadata.as_mut()?.metadata;
+    slots.get_mut(BlockMetadataIndex::TransactionsFilter as usize)
+}
+
+fn commit_hash_slot(hash: &[u8]) -> Vec<u8> {
+    Metadata {
+        value: hash.to_vec(),
+        signatures: Vec::new(),
     }
+    .encode_to_vec()
 }
 
 fn section(organisations: &BTreeMap<String, Member>) -> ConfigGroup {

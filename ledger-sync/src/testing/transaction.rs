@@ -5,10 +5,10 @@ use std::sync::Arc;
 use msp::{MspError, PemSigner, Signer};
 use prost::Message;
 use protos::common::{Envelope, Payload};
-use protos::kvrwset::{KvWrite, KvrwSet};
+use protos::kvrwset::KvrwSet;
 use protos::peer::{
-    ChaincodeAction, ChaincodeActionPayload, ChaincodeEndorsedAction, ChaincodeEvent, ChaincodeId, ProposalResponsePayload, Response,
-    Transaction, TransactionAction, TxValidationCode,
+    ChaincodeAction, ChaincodeActionPayload, ChaincodeEndorsedAction, ChaincodeEvent, ChaincodeId, Endorsement, ProposalResponsePayload,
+    Response, Transaction, TransactionAction, TxValidationCode,
 };
 use protos::prost_types;
 use protos::rwset::{NsReadWriteSet, TxReadWriteSet};
@@ -90,16 +90,46 @@ impl Emit {
     }
 }
 
-/// What a chaincode did in a transaction.
-pub(super) struct Effects {
-    pub(super) chaincode: String,
-    pub(super) event: Option<(String, Vec<u8>)>,
-    pub(super) writes: chaincode::memory::Writes,
-    pub(super) response: Response,
+/// What a chaincode did in a transaction, as its endorsers tell it.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// The chaincode.
+    pub chaincode: String,
+    /// Its event: name and payload.
+    pub event: Option<(String, Vec<u8>)>,
+    /// What it read and wrote, by namespace.
+    pub namespaces: Vec<(String, KvrwSet)>,
+    /// Its answer.
+    pub response: Response,
 }
 
-/// Puts a transaction together and signs it.
-pub(super) fn transaction(signer: &PemSigner, proposed: Proposed, effects: Effects) -> Result<Vec<u8>, MspError> {
+impl Effects {
+    /// Nothing but an event.
+    pub(super) fn event(chaincode: &str, event: Option<(String, Vec<u8>)>) -> Self {
+        Self {
+            chaincode: chaincode.to_owned(),
+            event,
+            namespaces: vec![(chaincode.to_owned(), KvrwSet::default())],
+            response: Response {
+                status: 200,
+                ..Response::default()
+            },
+        }
+    }
+
+    /// What it read and wrote in its own namespace.
+    pub fn own(&mut self) -> &mut KvrwSet {
+        let index = self.namespaces.iter().position(|(name, _)| *name == self.chaincode);
+        let index = index.unwrap_or_else(|| {
+            self.namespaces.push((self.chaincode.clone(), KvrwSet::default()));
+            self.namespaces.len() - 1
+        });
+        &mut self.namespaces[index].1
+    }
+}
+
+/// Puts a transaction together, endorses and signs it.
+pub(super) fn transaction(signer: &PemSigner, proposed: Proposed, effects: Effects, endorsers: &[&PemSigner]) -> Result<Vec<u8>, MspError> {
     let chaincode_id = ChaincodeId {
         name: effects.chaincode.clone(),
         ..ChaincodeId::default()
@@ -110,22 +140,14 @@ pub(super) fn transaction(signer: &PemSigner, proposed: Proposed, effects: Effec
         event_name,
         payload,
     });
-    let writes = effects.writes.into_iter().map(|(key, value)| KvWrite {
-        key,
-        is_delete: value.is_none(),
-        value: value.unwrap_or_default(),
+    let namespaces = effects.namespaces.into_iter().map(|(namespace, rwset)| NsReadWriteSet {
+        namespace,
+        rwset: rwset.encode_to_vec(),
+        collection_hashed_rwset: Vec::new(),
     });
-    let rwset = KvrwSet {
-        writes: writes.collect(),
-        ..KvrwSet::default()
-    };
     let results = TxReadWriteSet {
         data_model: 0,
-        ns_rwset: vec![NsReadWriteSet {
-            namespace: effects.chaincode,
-            rwset: rwset.encode_to_vec(),
-            collection_hashed_rwset: Vec::new(),
-        }],
+        ns_rwset: namespaces.collect(),
     };
     let action = ChaincodeAction {
         results: results.encode_to_vec(),
@@ -140,12 +162,22 @@ pub(super) fn transaction(signer: &PemSigner, proposed: Proposed, effects: Effec
     let response_payload = ProposalResponsePayload {
         proposal_hash: hash.finalize().to_vec(),
         extension: action.encode_to_vec(),
-    };
+    }
+    .encode_to_vec();
+    let endorsements = endorsers.iter().map(|endorser| {
+        let identity = endorser.identity();
+        let signature = endorser.sign(&[response_payload.as_slice(), &identity].concat())?;
+        Ok(Endorsement {
+            endorser: identity,
+            signature,
+        })
+    });
+    let endorsements = endorsements.collect::<Result<_, MspError>>()?;
     let action = ChaincodeActionPayload {
         chaincode_proposal_payload: proposed.payload,
         action: Some(ChaincodeEndorsedAction {
-            proposal_response_payload: response_payload.encode_to_vec(),
-            endorsements: Vec::new(),
+            proposal_response_payload: response_payload,
+            endorsements,
         }),
     };
     let transaction = Transaction {
@@ -171,13 +203,7 @@ pub(crate) fn prepared(signer: &PemSigner, proposed: &Proposed) -> Result<Envelo
         header: proposed.header.clone(),
         payload: proposed.payload.clone(),
     };
-    let effects = Effects {
-        chaincode: chaincode::NAME.to_owned(),
-        event: None,
-        writes: Default::default(),
-        response: Response::default(),
-    };
-    let bytes = transaction(signer, proposed, effects)?;
+    let bytes = transaction(signer, proposed, Effects::event(chaincode::NAME, None), &[])?;
     Ok(Envelope::decode(bytes.as_slice()).expect("it was encoded just above"))
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use ledger_sync::testing::{Emit, MemoryNetwork, START};
-use ledger_sync::{BlockVerifier, Ledger, Materialiser};
+use ledger_sync::{BlockVerifier, Ledger, Materialiser, Options, Reexecution};
 use msp::Signer;
 use serde_json::json;
 use state::agreement::{Agreement, Role};
@@ -28,6 +28,14 @@ pub fn now<T>(future: impl Future<Output = T>) -> T {
         .build()
         .unwrap()
         .block_on(future)
+}
+
+/// How a channel is followed whose events were made up, and no chaincode's.
+pub fn options() -> Options {
+    Options {
+        reexecution: Reexecution::Off,
+        ..Options::default()
+    }
 }
 
 pub fn channel() -> Channel {

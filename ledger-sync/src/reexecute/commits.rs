@@ -1,0 +1,98 @@
+//! The chain of commit hashes, computed from each block's own codes and writes.
+
+use std::collections::BTreeMap;
+
+use protos::commit_hash::{Update, Version, commit_hash};
+use protos::envelope::Namespace;
+use state::canonical::Digest;
+
+/// The last writes of a block, by namespace, collection and key.
+#[derive(Debug, Default)]
+pub(super) struct Writes<'a> {
+    last: BTreeMap<(&'a str, &'a str, &'a [u8]), (Option<&'a [u8]>, Version)>,
+    /// Whether something was written that only a peer's own state tells: a key's metadata without its value.
+    incomplete: bool,
+}
+
+impl<'a> Writes<'a> {
+    /// Takes what a valid transaction wrote.
+    pub(super) fn take(&mut self, namespaces: &'a [Namespace], block: u64, tx: u32) {
+        let version = Version { block, tx: u64::from(tx) };
+        for namespace in namespaces {
+            let name = namespace.name.as_str();
+            let set = &namespace.rwset;
+            for write in &set.writes {
+                let value = (!write.is_delete && !write.value.is_empty()).then_some(write.value.as_slice());
+                self.last.insert((name, "", write.key.as_bytes()), (value, version));
+            }
+            self.incomplete |= !set.metadata_writes.is_empty();
+            for collection in &namespace.collections {
+                let set = &collection.rwset;
+                for write in &set.hashed_writes {
+                    let gone = write.is_delete || write.is_purge || write.value_hash.is_empty();
+                    let value = (!gone).then_some(write.value_hash.as_slice());
+                    self.last.insert((name, &collection.name, &write.key_hash), (value, version));
+                }
+                self.incomplete |= !set.metadata_writes.is_empty();
+            }
+        }
+    }
+}
+
+/// Where the chain of commit hashes stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Chain {
+    /// At a known value; empty before the second block.
+    At(Vec<u8>),
+    /// Nowhere: the peer wrote none.
+    Unwritten,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self::At(Vec::new())
+    }
+}
+
+/// A block's commit hash is not that of its codes and writes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub(super) expected: Digest,
+    pub(super) found: String,
+}
+
+impl Chain {
+    /// Goes on by a block. What the block carries is believed where it can't be computed.
+    pub(super) fn advance(&mut self, flags: &[u8], writes: Writes<'_>, found: Option<&[u8]>) -> Result<(), Wrong> {
+        let Some(found) = found else {
+            *self = Self::Unwritten;
+            return Ok(());
+        };
+        if let Self::At(previous) = self
+            && !writes.incomplete
+        {
+            let updates = writes.last.into_iter().filter(|((namespace, ..), _)| !namespace.is_empty());
+            let updates = updates.map(|((namespace, collection, key), (value, version))| Update {
+                namespace,
+                collection,
+                key,
+                value,
+                version,
+            });
+            let expected = commit_hash(flags, updates, previous);
+            if expected != *found {
+                return Err(Wrong {
+                    expected: Digest::from_bytes(expected),
+                    found: hexadecimal(found),
+                });
+            }
+        }
+        *self = Self::At(found.to_vec());
+        Ok(())
+    }
+}
+
+/// The first bytes of what should be a hash.
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().take(32).map(|byte| format!("{byte:02x}")).collect()
+}
