@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ledger_sync::branches::{CHANNEL, ChannelRecord};
-use ledger_sync::evidence;
+use ledger_sync::{Reexecution, evidence};
 use msp::sshsig;
 use serde::Serialize;
 use state::canonical::Digest;
@@ -60,7 +60,7 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
         let signer = access::signer(&config)?;
         for channel in targets::channels(global, &config) {
             let taken = taken(&store, &channel)?;
-            let found = evidence::check(ledger.as_ref(), &channel, taken.genesis, &taken.cursors)
+            let found = evidence::check(ledger.as_ref(), &channel, taken.genesis, &taken.cursors, Reexecution::Enforced)
                 .await
                 .map_err(|error| CliError::new(format!("channel {channel} does not stand up to the check")).because(error))?;
             let mut keys = Keys::of(&config, signer.certificate().public_key())?;
