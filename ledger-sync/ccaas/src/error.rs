@@ -61,14 +61,8 @@ pub enum PackageError {
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// The address is none.
-    #[error("the chaincode's address {address:?} can't be dialled: give HOST:PORT")]
-    Address {
-        /// The address.
-        address: String,
-        /// What the transport said.
-        #[source]
-        source: tonic::transport::Error,
-    },
+    #[error("the chaincode's address {0:?} can't be dialled: give HOST:PORT")]
+    Address(String),
     /// The authority, the client certificate or its key can't be used.
     #[error("the authority, the client certificate or its key for the chaincode can't be used: each is PEM")]
     Tls(#[source] tonic::transport::Error),

@@ -19,6 +19,7 @@ use tonic::{Request, Streaming};
 
 use crate::answers::Answers;
 use crate::calls::{Key, key};
+use crate::package::is_address;
 use crate::stub::{bounded, error, message};
 use crate::transaction::sentence;
 use crate::{DialError, PeerLimits};
@@ -92,12 +93,12 @@ impl External {
     /// Describes a chaincode; nothing is dialled yet.
     pub fn new(dial: Dial) -> Result<Self, DialError> {
         let scheme = if dial.tls.is_some() { "https" } else { "http" };
-        let wrong = |source| DialError::Address {
-            address: bounded(&dial.address, 300),
-            source,
-        };
+        let wrong = || DialError::Address(bounded(&dial.address, 300));
+        if !is_address(&dial.address) {
+            return Err(wrong());
+        }
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", dial.address))
-            .map_err(wrong)?
+            .map_err(|_| wrong())?
             .connect_timeout(dial.limits.dial)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE)

@@ -159,13 +159,20 @@ fn check_address(address: &str) -> Result<(), PackageError> {
     if address.contains("{{") && address.contains("}}") {
         return Ok(());
     }
-    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-    let bracketed = host.starts_with('[') && host.ends_with(']');
-    let named = !host.is_empty() && (bracketed || !host.contains([':', '/', ' ', '@']));
-    match port.parse::<u16>() {
-        Ok(port) if port > 0 && named => Ok(()),
-        _ => Err(wrong()),
-    }
+    if is_address(address) { Ok(()) } else { Err(wrong()) }
+}
+
+/// Whether a text is `HOST:PORT`, with an IPv6 address in brackets.
+pub(crate) fn is_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let named = match bracketed {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')),
+    };
+    named && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 fn check_pem(what: &'static str, text: &str, kinds: &[&str]) -> Result<(), PackageError> {

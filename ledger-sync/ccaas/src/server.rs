@@ -15,7 +15,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server as Transport, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::session::{Session, Shared};
+use crate::session::{Session, Shared, Stage};
 use crate::{Limits, Program, ServeError};
 
 /// How often an idle connection is checked, as Fabric's own chaincode servers do.
@@ -80,12 +80,18 @@ pub struct Server {
 
 /// Asks a server to stop.
 #[derive(Clone, Debug)]
-pub struct Shutdown(watch::Sender<bool>);
+pub struct Shutdown(watch::Sender<Stage>);
 
 impl Shutdown {
     /// Asks the server to take no more transactions, to finish those that it has, and to end.
     pub fn begin(&self) {
-        self.0.send_replace(true);
+        self.0.send_if_modified(|stage| {
+            let open = *stage == Stage::Open;
+            if open {
+                *stage = Stage::Draining;
+            }
+            open
+        });
     }
 }
 
@@ -113,12 +119,12 @@ impl Server {
         };
         let listener = TcpListener::bind(address).await.map_err(unheard)?;
         let local = listener.local_addr().map_err(unheard)?;
-        let (sender, closing) = watch::channel(false);
+        let (sender, stage) = watch::channel(Stage::Open);
         let (message_bytes, grace) = (options.limits.message_bytes, options.limits.grace);
         let shared = Arc::new(Shared::new(options.package_id, options.program, options.limits));
         let service = ChaincodeServer::new(Service {
             shared,
-            closing: closing.clone(),
+            stage: stage.clone(),
         })
         .max_decoding_message_size(message_bytes)
         .max_encoding_message_size(protos::MAX_GRPC_MESSAGE_BYTES);
@@ -126,21 +132,22 @@ impl Server {
         // Held until the server has ended: without a sender its streams would take it for ending.
         let held = sender.clone();
         let task = tokio::spawn(async move {
-            let _held = held;
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            let serving = router.serve_with_incoming_shutdown(incoming, asked(closing.clone()));
+            let serving = router.serve_with_incoming_shutdown(incoming, asked(stage.clone()));
             let late = async {
-                asked(closing).await;
+                asked(stage).await;
                 tokio::time::sleep(grace).await;
             };
-            tokio::select! {
+            let ended = tokio::select! {
                 served = serving => served.map_err(|source| ServeError::Failed {
                     address: local.to_string(),
                     source: source.into(),
                 }),
                 // A peer gives a transaction up by then; what is left is a peer that doesn't let go.
                 () = late => Ok(()),
-            }
+            };
+            held.send_replace(Stage::Ended);
+            ended
         });
         Ok(Self {
             address: local,
@@ -175,14 +182,14 @@ impl Server {
     }
 }
 
-async fn asked(mut closing: watch::Receiver<bool>) {
+async fn asked(mut stage: watch::Receiver<Stage>) {
     // An error means that the sender is gone, and with it the server.
-    let _ = closing.wait_for(|closing| *closing).await;
+    let _ = stage.wait_for(|stage| *stage != Stage::Open).await;
 }
 
 struct Service {
     shared: Arc<Shared>,
-    closing: watch::Receiver<bool>,
+    stage: watch::Receiver<Stage>,
 }
 
 #[tonic::async_trait]
@@ -195,7 +202,7 @@ impl Chaincode for Service {
             Status::resource_exhausted(format!("{most} peers are connected already"))
         })?;
         let (outbound, answers) = mpsc::channel(self.shared.outbound());
-        let session = Session::new(Arc::clone(&self.shared), outbound, self.closing.clone());
+        let session = Session::new(Arc::clone(&self.shared), outbound, self.stage.clone());
         tokio::spawn(async move {
             let _permit = permit;
             session.run(request.into_inner()).await;

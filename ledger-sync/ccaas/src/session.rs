@@ -49,12 +49,21 @@ impl Shared {
     }
 
     /// Finds a place for a transaction of this size; none when there are too many.
-    fn place(&self, bytes: usize) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+    fn place(&self, bytes: usize) -> Option<Place> {
         let grains = u32::try_from(bytes.div_ceil(GRAIN).max(1)).ok()?;
         let transaction = Arc::clone(&self.transactions).try_acquire_owned().ok()?;
         let room = Arc::clone(&self.bytes).try_acquire_many_owned(grains).ok()?;
-        Some((transaction, room))
+        Some(Place {
+            _transaction: transaction,
+            _room: room,
+        })
     }
+}
+
+/// A transaction's place among those that a server has at a time.
+struct Place {
+    _transaction: OwnedSemaphorePermit,
+    _room: OwnedSemaphorePermit,
 }
 
 /// How far the peer has registered the chaincode.
@@ -75,28 +84,29 @@ pub(crate) struct Session {
     calls: Arc<Calls>,
     tasks: JoinSet<()>,
     phase: Phase,
-    intake: Intake,
-    closing: watch::Receiver<bool>,
+    stage: watch::Receiver<Stage>,
 }
 
-/// Whether new transactions are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Intake {
+/// How far the server is on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Transactions are taken.
     Open,
-    /// The server stops: what runs is finished.
-    Closed,
+    /// No new ones are taken; what runs is finished.
+    Draining,
+    /// What still runs is given up.
+    Ended,
 }
 
 impl Session {
-    pub(crate) fn new(shared: Arc<Shared>, outbound: Outbound, closing: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, outbound: Outbound, stage: watch::Receiver<Stage>) -> Self {
         Self {
             shared,
             outbound,
             calls: Arc::default(),
             tasks: JoinSet::new(),
             phase: Phase::Registering,
-            intake: Intake::Open,
-            closing,
+            stage,
         }
     }
 
@@ -122,9 +132,10 @@ impl Session {
         self.send(message(&Key::default(), Type::Register, id.encode_to_vec()))?;
         let unregistered = tokio::time::sleep(self.shared.limits.answer);
         tokio::pin!(unregistered);
-        let mut closing = self.closing.clone();
+        let mut stage = self.stage.clone();
         loop {
-            if self.intake == Intake::Closed && self.tasks.is_empty() {
+            let now = *stage.borrow_and_update();
+            if now == Stage::Ended || now == Stage::Draining && self.tasks.is_empty() {
                 return Ok("the server stops");
             }
             tokio::select! {
@@ -139,8 +150,9 @@ impl Session {
                         tracing::error!("a transaction's task failed: {error}");
                     }
                 }
-                // Without a sender the server is gone, too.
-                _ = closing.wait_for(|closing| *closing), if self.intake == Intake::Open => self.intake = Intake::Closed,
+                changed = stage.changed() => if changed.is_err() {
+                    return Ok("the server has gone");
+                },
                 () = &mut unregistered, if self.phase != Phase::Ready => {
                     return Err(Status::deadline_exceeded("the peer did not register the chaincode in time"));
                 }
@@ -228,7 +240,7 @@ impl Session {
 
     fn transaction(&mut self, message: ChaincodeMessage) -> Result<(), Status> {
         let key = calls::key(&message);
-        if self.intake == Intake::Closed {
+        if *self.stage.borrow() != Stage::Open {
             return self.refuse(&key, "the chaincode's server is stopping: try again");
         }
         let Some(place) = self.shared.place(message.encoded_len()) else {
@@ -252,13 +264,14 @@ impl Session {
             calls: Arc::clone(&self.calls),
             outbound: self.outbound.clone(),
             key,
+            place,
         };
         let running = Arc::clone(&self.shared.running);
         self.tasks.spawn(async move {
             let Ok(running) = running.acquire_owned().await else { return };
             let ran = tokio::task::spawn_blocking(move || {
-                let _held = (place, running);
-                run.to_end(message);
+                run.finish(message);
+                drop(running);
             });
             if let Err(error) = ran.await {
                 tracing::error!("a transaction's thread failed: {error}");
@@ -281,10 +294,11 @@ struct Run {
     calls: Arc<Calls>,
     outbound: Outbound,
     key: Key,
+    place: Place,
 }
 
 impl Run {
-    fn to_end(self, message: ChaincodeMessage) {
+    fn finish(self, message: ChaincodeMessage) {
         let last = self.execute(message).unwrap_or_else(|why| {
             tracing::info!(
                 channel = self.key.0,
@@ -293,8 +307,9 @@ impl Run {
             );
             error(&self.key, &why)
         });
-        // Before the answer: from then on the peer may send the transaction again.
+        // Before the answer: from then on the peer may send the transaction again, and the next one in its place.
         self.calls.leave(&self.key);
+        drop(self.place);
         // A peer that has gone hears nothing.
         let _ = self.outbound.blocking_send(Ok(last));
     }
@@ -306,6 +321,12 @@ impl Run {
             return Err("the chaincode panicked; its server's log says where".into());
         };
         let event = stub.finish()?;
+        tracing::debug!(
+            channel = self.key.0,
+            tx_id = self.key.1,
+            status = response.status,
+            "a transaction was run to its end"
+        );
         let response = Response {
             status: response.status,
             message: response.message,

@@ -1,0 +1,11 @@
+//! The chaincode's server and the peer's side of it, over real connections.
+
+#![allow(clippy::unwrap_used, reason = "these are tests, their helpers included")]
+
+mod external;
+mod peer;
+mod proposals;
+mod same;
+mod serving;
+mod shutdown;
+mod tls;
