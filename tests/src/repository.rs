@@ -83,6 +83,22 @@ impl Repository {
         log.lines().into_iter().map(str::to_owned).collect()
     }
 
+    /// Demands that plain git says Good to the signature of every commit of a branch, and counts the commits by key.
+    ///
+    /// # Panics
+    /// When one is not Good.
+    #[track_caller]
+    pub fn good_commits(&self, branch: &str) -> BTreeMap<String, usize> {
+        let mut keys = BTreeMap::new();
+        for line in self.log(branch, "%G? %GF %h %s") {
+            let mut words = line.split(' ');
+            assert_eq!(words.next(), Some("G"), "{line}");
+            *keys.entry(words.next().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+        assert!(!keys.is_empty(), "{branch} has no commits");
+        keys
+    }
+
     /// A file at a commit, as JSON.
     ///
     /// # Panics

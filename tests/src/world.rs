@@ -1,9 +1,13 @@
 //! A world of its own for each test: a data directory, a home, the binary, and everything that was started in it.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use msp::{CertificateAuthority, Enrolment, Issued, Role};
 use serde_json::Value;
 
 use crate::command::{self, Ended};
@@ -18,6 +22,7 @@ pub struct World {
     folder: tempfile::TempDir,
     root: PathBuf,
     started: std::cell::Cell<usize>,
+    given: RefCell<BTreeMap<String, OsString>>,
 }
 
 impl World {
@@ -37,6 +42,7 @@ impl World {
             folder,
             root,
             started: std::cell::Cell::new(0),
+            given: RefCell::default(),
         }
     }
 
@@ -50,6 +56,28 @@ impl World {
     /// The world's folder.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Gives every command from now on a variable in its environment.
+    pub fn give(&self, name: &str, value: impl Into<OsString>) {
+        self.given.borrow_mut().insert(name.to_owned(), value.into());
+    }
+
+    /// Issues a certificate with a new key for a member's Charter, as the authority of its organisation does.
+    ///
+    /// # Panics
+    /// When the embedded ledger has no such member.
+    pub fn issue(&self, member: &str) -> Issued {
+        let folder = self.data().join("ledger/organisations").join(member).join("ca");
+        let read = |name: &str| std::fs::read(folder.join(name)).expect("the embedded ledger keeps each member's authority");
+        let authority = CertificateAuthority::from_pem(&read("ca.pem"), &read("ca.key")).expect("the embedded ledger made it");
+        let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+        let charter = Enrolment::Member {
+            name: &format!("client.{member}"),
+            role: Role::Client,
+        };
+        let issued = authority.enrol(member, &charter, i64::try_from(now).unwrap_or(i64::MAX));
+        issued.expect("the authority can issue")
     }
 
     /// The data directory.
@@ -111,7 +139,8 @@ impl World {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("NO_COLOR", "1")
             .env("RUST_BACKTRACE", "1")
-            .env(processes::WORLD, &self.root);
+            .env(processes::WORLD, &self.root)
+            .envs(self.given.borrow().iter());
         command
     }
 

@@ -7,5 +7,6 @@ mod drift;
 mod input;
 mod ledger;
 mod orders;
+mod renewal;
 mod service;
 mod up;
