@@ -252,8 +252,8 @@ impl Ledger for GatewayClient {
         self.transact(channel, function, &args).await
     }
 
-    async fn resolve(&self, channel: &Channel) -> Result<Vec<Resolved>, SubmitError> {
-        self.resolve_pending(channel).await
+    async fn resolve(&self, channel: &Channel, function: Option<&str>) -> Result<Vec<Resolved>, SubmitError> {
+        self.resolve_pending(channel, function).await
     }
 
     async fn evaluate(&self, channel: &Channel, function: &str, args: Vec<Vec<u8>>) -> Result<Vec<u8>, EvaluateError> {

@@ -36,8 +36,9 @@ pub trait Ledger: Send + Sync {
     /// Returns the number of blocks that the ledger has: the number of the next one.
     async fn height(&self, channel: &Channel) -> Result<u64, StreamError>;
 
-    /// Finds out what became of the transactions that were sent without an answer, by this process or one before it.
-    async fn resolve(&self, _channel: &Channel) -> Result<Vec<Resolved>, SubmitError> {
+    /// Finds out what became of the transactions of one function, or of all, that were sent without an answer, by this process or
+    /// one before it.
+    async fn resolve(&self, _channel: &Channel, _function: Option<&str>) -> Result<Vec<Resolved>, SubmitError> {
         Ok(Vec::new())
     }
 

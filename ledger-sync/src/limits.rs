@@ -23,6 +23,10 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 pub const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(20);
 /// How long other peers are waited for once one has told its height.
 pub const OTHER_PEERS: Duration = Duration::from_millis(500);
+/// How long the outcome of a transaction that was perhaps sent before is waited for, before it is sent again.
+pub const KNOWN: Duration = Duration::from_secs(1);
+/// How long the first commit of a transaction is waited for, before the same envelope is sent again.
+pub const ORDERED: Duration = Duration::from_secs(10);
 /// The most pending transactions of a channel that are looked at.
 pub const PENDING: usize = 1_000;
 /// The most keys of one organisation that a check of the evidence remembers.

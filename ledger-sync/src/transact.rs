@@ -67,12 +67,13 @@ impl GatewayClient {
         })
     }
 
-    /// Finds out what became of every pending transaction of a channel.
-    pub(crate) async fn resolve_pending(&self, channel: &Channel) -> Result<Vec<Resolved>, SubmitError> {
-        let all = {
+    /// Finds out what became of a channel's pending transactions, of one function or of all.
+    pub(crate) async fn resolve_pending(&self, channel: &Channel, function: Option<&str>) -> Result<Vec<Resolved>, SubmitError> {
+        let mut all = {
             let channel = channel.clone();
             self.kept(move |pending| pending.list(&channel)).await?
         };
+        all.retain(|transaction| function.is_none_or(|wanted| transaction.function == wanted));
         let mut resolved = Vec::with_capacity(all.len());
         for transaction in all {
             let outcome = match self.settle(&transaction, Sent::Perhaps).await {
@@ -160,7 +161,12 @@ impl GatewayClient {
             .map(drop)
     }
 
-    async fn commit_status(&self, peer: &Peer, transaction: &PendingTransaction) -> Result<CommitStatusResponse, SubmitError> {
+    async fn commit_status(
+        &self,
+        peer: &Peer,
+        transaction: &PendingTransaction,
+        within: Duration,
+    ) -> Result<CommitStatusResponse, SubmitError> {
         let request = CommitStatusRequest {
             transaction_id: transaction.tx_id.clone(),
             channel_id: transaction.channel.to_string(),
@@ -169,9 +175,9 @@ impl GatewayClient {
         .encode_to_vec();
         let signature = self.signer.sign(&request)?;
         let mut request = Request::new(SignedCommitStatusRequest { request, signature });
-        request.set_timeout(self.timeouts.commit);
+        request.set_timeout(within);
         let mut stub = self.stub(peer);
-        let call = Self::call(Stage::CommitStatus, peer, self.timeouts.commit, stub.commit_status(request));
+        let call = Self::call(Stage::CommitStatus, peer, within, stub.commit_status(request));
         call.await.map_err(|source| SubmitError::Unknown {
             tx_id: transaction.tx_id.clone(),
             source,
@@ -209,10 +215,21 @@ impl GatewayClient {
     /// ledger.
     async fn outcome(&self, transaction: &PendingTransaction, sent: Sent) -> Result<CommitStatusResponse, SubmitError> {
         let tx_id = || transaction.tx_id.clone();
+        let within = self.timeouts.commit;
         let mut sent = sent;
+        if sent == Sent::Perhaps {
+            // What is on the ledger is known at once, and needs no second copy there.
+            let peer = self.peers.present(&transaction.channel);
+            let asked = self.commit_status(&peer, transaction, limits::KNOWN.min(within)).await;
+            if let Ok(status) = asked {
+                return Ok(status);
+            }
+        }
         let mut attempt = 0;
         loop {
             attempt += 1;
+            // An orderer that is killed loses what it has said yes to and not yet written, and nobody is told.
+            let within = if attempt == 1 { limits::ORDERED.min(within) } else { within };
             let peer = self.peers.present(&transaction.channel);
             let source = match self.send(&peer, transaction).await {
                 Ok(()) => None,
@@ -232,11 +249,11 @@ impl GatewayClient {
             sent = Sent::Perhaps;
             let source = match source {
                 Some(fault) => fault,
-                None => match self.commit_status(&peer, transaction).await {
+                None => match self.commit_status(&peer, transaction, within).await {
                     // A second copy may be seen before the index of the first is asked.
                     Ok(status) if status.result() == TxValidationCode::DuplicateTxid && attempt <= limits::RESENDS => {
                         pause(attempt).await;
-                        match self.commit_status(&peer, transaction).await {
+                        match self.commit_status(&peer, transaction, within).await {
                             Ok(first) if first.result() != TxValidationCode::DuplicateTxid => return Ok(first),
                             Ok(_) => continue,
                             Err(SubmitError::Unknown { source, .. }) => source,
@@ -269,7 +286,7 @@ impl GatewayClient {
         transaction: &PendingTransaction,
         refused: Fault,
     ) -> Result<CommitStatusResponse, SubmitError> {
-        match self.commit_status(peer, transaction).await {
+        match self.commit_status(peer, transaction, self.timeouts.commit).await {
             Err(SubmitError::Unknown { source, .. }) if source.code == tonic::Code::DeadlineExceeded => Err(SubmitError::Submit {
                 tx_id: transaction.tx_id.clone(),
                 source: refused,

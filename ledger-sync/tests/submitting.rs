@@ -87,15 +87,12 @@ async fn a_sender_that_is_killed_at_any_step_records_it_once() {
         .await;
         let standing = consortium.pending("city").list(&channel()).unwrap();
         assert_eq!(standing.len(), usize::from(at != At::Endorse), "{at:?} {fate:?}");
-        // Killed again at the same step, by a process of its own, and then left alone.
-        let (client, args) = (consortium.client("city", &[&peer]), what.clone());
-        killed_while(
-            &peer,
-            at,
-            fate.clone(),
-            async move { client.submit(&channel(), "order", args).await },
-        )
-        .await;
+        // Killed again at the same step, by a process of its own, and then left alone. What was ordered is not sent again.
+        if (at, &fate) != (At::Submit, &Fate::AnswerHung) {
+            let (client, args) = (consortium.client("city", &[&peer]), what.clone());
+            let submitting = async move { client.submit(&channel(), "order", args).await };
+            killed_while(&peer, at, fate.clone(), submitting).await;
+        }
         let done = consortium
             .client("city", &[&peer])
             .submit(&channel(), "order", what.clone())
@@ -181,13 +178,13 @@ async fn an_unknown_outcome_is_kept_and_resolved_later() {
     let kept = consortium.pending("city").list(&channel()).unwrap();
     assert_eq!((kept.len(), kept[0].function.as_str()), (1, "order"));
     peer.heal();
-    let resolved = client.resolve(&channel()).await.unwrap();
+    let resolved = client.resolve(&channel(), None).await.unwrap();
     let [one] = resolved.as_slice() else {
         panic!("one is resolved: {resolved:?}")
     };
     let Committed { tx_id, .. } = one.outcome.as_ref().unwrap();
     assert_eq!((tx_id, &one.tx_id), (&kept[0].tx_id, &kept[0].tx_id));
-    assert!(client.resolve(&channel()).await.unwrap().is_empty());
+    assert!(client.resolve(&channel(), None).await.unwrap().is_empty());
     assert_eq!(recorded(&client, "order").await, [kept[0].tx_id.clone()]);
 }
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use state::ids::{Channel, MemberId, MspId};
 use thiserror::Error;
 
-use crate::identity::SignerConfig;
 use crate::fabric::FabricConfig;
+use crate::identity::SignerConfig;
 
 /// The name of the configuration file in a member's folder.
 pub const FILE_NAME: &str = "charter.toml";

@@ -159,17 +159,21 @@ impl Workplace {
             source,
         };
         identity::keep_allowed_signers(&self.config, self.signer.as_ref(), self.last_signed()).map_err(failed)?;
-        self.store.trust_signers(&self.config.allowed_signers()).map_err(|source| ServiceError::Store {
-            member: member.clone(),
-            source,
-        })
+        self.store
+            .trust_signers(&self.config.allowed_signers())
+            .map_err(|source| ServiceError::Store {
+                member: member.clone(),
+                source,
+            })
     }
 
     /// A moment that no commit of `actual` is after: a key that ends signed all of them. The clock may have been set back.
     fn last_signed(&self) -> Timestamp {
         // A store that can't be read says so when it is worked with.
         let heads = self.store.references("refs/heads/actual/").unwrap_or_default();
-        let newest = heads.iter().flat_map(|(_, head)| self.store.log(*head, None, 1).unwrap_or_default());
+        let newest = heads
+            .iter()
+            .flat_map(|(_, head)| self.store.log(*head, None, 1).unwrap_or_default());
         let last = newest.map(|info| info.committer.seconds).fold(now().seconds(), i64::max);
         Timestamp::clamped(last)
     }
@@ -235,6 +239,16 @@ pub struct Service {
 impl Service {
     /// Starts a member's Charter. It holds the right to apply for the member until it has stopped. `listen` is only told.
     pub fn start(config: &Config, ledger: &Arc<dyn Ledger>, listen: Option<SocketAddr>) -> Result<Self, ServiceError> {
+        Self::start_at(config, ledger, listen, Workplace::open)
+    }
+
+    /// The same, at a workplace that is opened in another way, once the right to apply is held.
+    pub fn start_at(
+        config: &Config,
+        ledger: &Arc<dyn Ledger>,
+        listen: Option<SocketAddr>,
+        open: impl FnOnce(&Config) -> Result<Workplace, ServiceError>,
+    ) -> Result<Self, ServiceError> {
         let member = config.member.clone();
         let control = Control::new(config.folder());
         let failed = |source| ServiceError::Control {
@@ -243,7 +257,7 @@ impl Service {
         };
         let held = control.hold().map_err(failed)?;
         let watched = control.watched().map_err(failed)?;
-        let place = Workplace::open(config)?;
+        let place = open(config)?;
         let (stop, stopping) = shutdown::channel();
         let (wake, woken) = watch::channel(0u64);
         let first = ServiceStatus {
@@ -263,6 +277,12 @@ impl Service {
                 options: Options::default(),
             };
             let ended = until(stopping.clone());
+            tasks.spawn(settle_reports(
+                ledger.clone(),
+                channel.clone(),
+                follow.clone(),
+                until(stopping.clone()),
+            ));
             tasks.spawn(async move {
                 // What ends it is in its progress, which the loop below shows.
                 let _ = follower.run(progress, ended).await;
@@ -313,6 +333,23 @@ impl Service {
         while self.tasks.join_next().await.is_some() {}
         // Only now may another Charter of this member apply.
         drop(self.held);
+    }
+}
+
+/// Finds out what became of reports that a process before this one sent without an answer: none of them is sent by a pass any more
+/// once it was seen on the ledger.
+async fn settle_reports(ledger: Arc<dyn Ledger>, channel: Channel, mut follow: watch::Receiver<Progress>, ended: impl Future<Output = ()>) {
+    let settle = async {
+        if follow.wait_for(|progress| progress.caught_up).await.is_err() {
+            return;
+        }
+        if let Err(error) = ledger.resolve(&channel, Some("report")).await {
+            tracing::warn!(%channel, error = ledger_sync::whole(&error), "the pending transactions can't be read");
+        }
+    };
+    tokio::select! {
+        () = settle => {}
+        () = ended => {}
     }
 }
 

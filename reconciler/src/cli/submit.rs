@@ -46,7 +46,7 @@ pub(crate) async fn pending(global: &Global) -> Result<Exit, CliError> {
     let mut exit = Exit::Clean;
     let mut none = true;
     for channel in targets::channels(global, &config) {
-        let resolved = ledger.resolve(&channel).await;
+        let resolved = ledger.resolve(&channel, None).await;
         for one in resolved.doing(format!("the pending transactions of {channel} can't be read"))? {
             none = false;
             match one.outcome {
