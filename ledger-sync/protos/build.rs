@@ -4,6 +4,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "gateway.proto",
         "peer.proto",
+        "endorser.proto",
         "chaincode_shim.proto",
         "queryresult.proto",
         "orderer.proto",

@@ -1,5 +1,6 @@
 //! A ledger behind its peers' gateways, over gRPC and TLS.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -343,6 +344,10 @@ impl Ledger for GatewayClient {
                 .expect("a client has at least one peer, and each gave an answer or an error")
                 .1),
         }
+    }
+
+    async fn joined(&self) -> Result<BTreeSet<Channel>, EvaluateError> {
+        self.joined_anywhere().await
     }
 
     fn avoid(&self, channel: &Channel, endpoint: &str) {

@@ -1,5 +1,6 @@
 //! What this crate needs of a ledger: sending transactions, asking the chaincode, and following blocks.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -40,6 +41,11 @@ pub trait Ledger: Send + Sync {
     /// one before it.
     async fn resolve(&self, _channel: &Channel, _function: Option<&str>) -> Result<Vec<Resolved>, SubmitError> {
         Ok(Vec::new())
+    }
+
+    /// Returns the channels that this member's peers have joined; none where a ledger can't tell.
+    async fn joined(&self) -> Result<BTreeSet<Channel>, EvaluateError> {
+        Ok(BTreeSet::new())
     }
 
     /// Tells that what an endpoint gave of a channel was of no use: where there is another one, that is asked next.

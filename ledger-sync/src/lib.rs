@@ -13,6 +13,7 @@ pub mod evidence;
 pub mod follow;
 pub mod frozen;
 pub mod gateway;
+mod joined;
 pub mod ledger;
 pub mod limits;
 pub mod materialise;

@@ -27,6 +27,8 @@ pub const OTHER_PEERS: Duration = Duration::from_millis(500);
 pub const KNOWN: Duration = Duration::from_secs(1);
 /// How long the first commit of a transaction is waited for, before the same envelope is sent again.
 pub const ORDERED: Duration = Duration::from_secs(10);
+/// The most channels of one peer that are looked at.
+pub const CHANNELS: usize = 1_000;
 /// The most pending transactions of a channel that are looked at.
 pub const PENDING: usize = 1_000;
 /// The most keys of one organisation that a check of the evidence remembers.

@@ -122,6 +122,11 @@ impl Peers {
         })
     }
 
+    /// Every peer, in the order of the configuration.
+    pub(crate) fn all(&self) -> &[Arc<Peer>] {
+        &self.all
+    }
+
     /// Every peer, the one of a channel first.
     pub(crate) fn from_present(&self, channel: &Channel) -> Vec<Arc<Peer>> {
         let turn = self.turn().get(channel).copied().unwrap_or(0);

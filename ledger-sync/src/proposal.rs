@@ -107,6 +107,26 @@ pub(crate) fn propose(
     args: Vec<Vec<u8>>,
     at: prost_types::Timestamp,
 ) -> Result<Proposed, MspError> {
+    propose_in(signer, channel.as_str(), chaincode, args, at)
+}
+
+/// Builds a proposal that a peer answers by itself, without a channel.
+pub(crate) fn propose_to_peer(
+    signer: &dyn Signer,
+    chaincode: &str,
+    args: Vec<Vec<u8>>,
+    at: prost_types::Timestamp,
+) -> Result<Proposed, MspError> {
+    propose_in(signer, "", chaincode, args, at)
+}
+
+fn propose_in(
+    signer: &dyn Signer,
+    channel_id: &str,
+    chaincode: &str,
+    args: Vec<Vec<u8>>,
+    at: prost_types::Timestamp,
+) -> Result<Proposed, MspError> {
     let nonce = nonce()?;
     let creator = signer.identity();
     let tx_id = txid::tx_id(&nonce, &creator);
@@ -120,7 +140,7 @@ pub(crate) fn propose(
     let channel_header = ChannelHeader {
         r#type: HeaderType::EndorserTransaction as i32,
         timestamp: Some(at),
-        channel_id: channel.to_string(),
+        channel_id: channel_id.to_owned(),
         tx_id: tx_id.clone(),
         extension: extension.encode_to_vec(),
         ..ChannelHeader::default()

@@ -245,3 +245,17 @@ async fn another_authority_does_not_vouch_for_the_server() {
     );
     server.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_is_told_of_its_own_channels_only() {
+    let place = tempfile::tempdir().unwrap();
+    let server = serve(place.path(), "127.0.0.1:0").await;
+    let names = |channels: std::collections::BTreeSet<Channel>| channels.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let city = client(place.path(), "city", CITY, &server);
+    assert_eq!(names(city.joined().await.unwrap()), [channel().to_string()]);
+    // A member of the network that is in none of its channels.
+    let health = client(place.path(), "health", "HealthMSP", &server);
+    assert!(names(health.joined().await.unwrap()).is_empty());
+    server.stop().await.unwrap();
+    assert!(city.joined().await.unwrap_err().transient());
+}

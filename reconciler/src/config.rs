@@ -8,9 +8,11 @@ use std::time::Duration;
 use policies::LocalPolicy;
 use providers::machine::MachineConfig;
 use serde::{Deserialize, Serialize};
+use state::git::Store;
 use state::ids::{Channel, MemberId, MspId};
 use thiserror::Error;
 
+use crate::discovery::{self, Pattern};
 use crate::fabric::FabricConfig;
 use crate::identity::SignerConfig;
 
@@ -66,8 +68,12 @@ pub struct LedgerConfig {
     pub msp_id: MspId,
     /// The folder with the member's certificate and key, in Fabric's layout.
     pub msp: PathBuf,
-    /// The channels to follow.
+    /// The channels to follow, whatever the peers have joined.
+    #[serde(default)]
     pub channels: BTreeSet<Channel>,
+    /// Which channels are followed as soon as a peer has joined them; every one, where `channels` names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discover: Option<Vec<Pattern>>,
     /// Where the signing key is, when it is not in the folder `msp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<SignerConfig>,
@@ -199,8 +205,8 @@ impl Config {
         if self.ledger.client_certificate.is_some() != self.ledger.client_key.is_some() {
             return Err("ledger.client_certificate and ledger.client_key belong together: name both, or none".into());
         }
-        if self.ledger.channels.is_empty() {
-            return Err("ledger.channels is empty: name at least one channel".into());
+        if self.ledger.channels.is_empty() && self.discover().is_empty() {
+            return Err("ledger.channels and ledger.discover are empty: name a channel, or a pattern of those to find".into());
         }
         if let Some(signer) = &self.ledger.signer {
             signer.check()?;
@@ -232,6 +238,29 @@ impl Config {
         std::fs::write(&next, text).map_err(failed)?;
         std::fs::rename(&next, &path).map_err(failed)?;
         Ok(path)
+    }
+
+    /// Which channels are followed as soon as a peer has joined them.
+    pub fn discover(&self) -> Vec<Pattern> {
+        match &self.ledger.discover {
+            Some(patterns) => patterns.clone(),
+            None if self.ledger.channels.is_empty() => vec![Pattern::every()],
+            None => Vec::new(),
+        }
+    }
+
+    /// The channels that are named, and those that were found earlier: the store has taken something in from them.
+    pub fn channels(&self) -> BTreeSet<Channel> {
+        let mut channels = self.ledger.channels.clone();
+        let patterns = self.discover();
+        if patterns.is_empty() || !self.store().exists() {
+            return channels;
+        }
+        // A store that can't be opened has no channels to speak of; who works with it says what is wrong with it.
+        if let Ok(kept) = Store::open(&self.store()).and_then(|store| discovery::kept(&store, &patterns)) {
+            channels.extend(kept);
+        }
+        channels
     }
 
     /// The folder that the configuration is in.

@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod controller;
 pub mod demo;
+pub mod discovery;
 pub mod document;
 pub mod executor;
 pub mod fabric;

@@ -3,7 +3,7 @@
 //! A new commit, a timer, a word from a command and a changed configuration all take one path: they wake the loop, which reads
 //! the state anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::control::{ChannelStatus, Control, ControlError, Held, PassStatus, ServiceStatus};
 use crate::controller::{Controller, Pass, PassOutcome, Settings};
+use crate::discovery;
 use crate::executor::{Bounds, StepResult};
 use crate::identity;
 use crate::loaded::Heads;
@@ -268,35 +269,20 @@ impl Service {
         };
         let (publish, status) = watch::channel(first);
         let mut tasks = JoinSet::new();
-        for channel in &config.ledger.channels {
-            let (progress, follow) = watch::channel(Progress::default());
-            let follower = Follower {
-                ledger: ledger.clone(),
-                store: place.store.clone(),
-                channel: channel.clone(),
-                options: Options::default(),
-            };
-            let ended = until(stopping.clone());
-            tasks.spawn(settle_reports(
-                ledger.clone(),
-                channel.clone(),
-                follow.clone(),
-                until(stopping.clone()),
-            ));
-            tasks.spawn(async move {
-                // What ends it is in its progress, which the loop below shows.
-                let _ = follower.run(progress, ended).await;
-            });
-            let reconcile = Loop {
-                controller: place.controller(channel, ledger.clone()),
-                channel: channel.clone(),
-                control: control.clone(),
-                store: place.store.path().to_owned(),
-                interval: config.interval(),
-                publish: publish.clone(),
-                shutdown: stopping.clone(),
-            };
-            tasks.spawn(reconcile.run(follow, woken.clone()));
+        let following = Following {
+            place,
+            ledger: ledger.clone(),
+            control: control.clone(),
+            publish,
+            stopping: stopping.clone(),
+            woken,
+        };
+        let channels = config.channels();
+        for channel in &channels {
+            following.begin(channel, &mut tasks);
+        }
+        if !config.discover().is_empty() {
+            tasks.spawn(following.discover(channels));
         }
         tasks.spawn(keep_status(control, status.clone(), stopping.clone()));
         let watcher = watch_files(&watched, wake).map_err(|source| ServiceError::Watch {
@@ -350,6 +336,66 @@ async fn settle_reports(ledger: Arc<dyn Ledger>, channel: Channel, mut follow: w
     tokio::select! {
         () = settle => {}
         () = ended => {}
+    }
+}
+
+/// What every channel that is followed is given.
+struct Following {
+    place: Workplace,
+    ledger: Arc<dyn Ledger>,
+    control: Control,
+    publish: watch::Sender<ServiceStatus>,
+    stopping: Shutdown,
+    woken: watch::Receiver<u64>,
+}
+
+impl Following {
+    /// Begins to follow a channel and to keep it in order.
+    fn begin(&self, channel: &Channel, tasks: &mut JoinSet<()>) {
+        let (progress, follow) = watch::channel(Progress::default());
+        let follower = Follower {
+            ledger: self.ledger.clone(),
+            store: self.place.store.clone(),
+            channel: channel.clone(),
+            options: Options::default(),
+        };
+        tasks.spawn(settle_reports(
+            self.ledger.clone(),
+            channel.clone(),
+            follow.clone(),
+            until(self.stopping.clone()),
+        ));
+        let ended = until(self.stopping.clone());
+        tasks.spawn(async move {
+            // What ends it is in its progress, which the loop below shows.
+            let _ = follower.run(progress, ended).await;
+        });
+        let reconcile = Loop {
+            controller: self.place.controller(channel, self.ledger.clone()),
+            channel: channel.clone(),
+            control: self.control.clone(),
+            store: self.place.store.path().to_owned(),
+            interval: self.place.config.interval(),
+            publish: self.publish.clone(),
+            shutdown: self.stopping.clone(),
+        };
+        tasks.spawn(reconcile.run(follow, self.woken.clone()));
+    }
+
+    /// Begins to follow every channel that this member's peers join from now on.
+    async fn discover(self, known: BTreeSet<Channel>) {
+        let mut tasks = JoinSet::new();
+        let config = &self.place.config;
+        let found = |channel: &Channel| {
+            tracing::info!(%channel, "a peer has joined it; it is followed from now on");
+            self.begin(channel, &mut tasks);
+        };
+        let looking = discovery::look(self.ledger.clone(), config.discover(), known, config.interval(), found);
+        tokio::select! {
+            () = looking => {}
+            () = until(self.stopping.clone()) => {}
+        }
+        while tasks.join_next().await.is_some() {}
     }
 }
 

@@ -19,7 +19,7 @@ use crate::channel::Core;
 use crate::simulation::Simulation;
 use crate::status::{Call, Policy, Refusal, Signed, authenticate, no_endorsers, permit, quoted};
 use crate::validation::{ENDORSEMENT_POLICY, claimed_msp_id};
-use crate::{Ledger, Limits, query};
+use crate::{Ledger, Limits, endorser, query};
 
 /// A chaincode's answers from this status on are refusals.
 const ERROR_THRESHOLD: i32 = 400;
@@ -61,7 +61,8 @@ pub(crate) fn target(proposal: Option<&SignedProposal>) -> Result<Target, Refusa
 /// Finds out whether anybody here can answer a proposal: before a node is asked, as a gateway does.
 pub(crate) fn find_nodes(core: &Core, chaincode: &str, call: Call, organisations: &[String]) -> Result<(), Refusal> {
     let members = core.membership.members();
-    let known = chaincode == core.program.name() || chaincode == query::CHAINCODE;
+    let system = [query::CHAINCODE, endorser::CHAINCODE];
+    let known = chaincode == core.program.name() || system.contains(&chaincode);
     let strangers = || organisations.iter().filter(|asked| !known || !members.contains(*asked));
     let nobody = !known || !organisations.is_empty() && strangers().count() == organisations.len();
     match call {
@@ -125,7 +126,7 @@ pub(crate) fn accept(core: &Core, limits: &Limits, proposal: &SignedProposal, no
             "duplicate transaction found [{tx_id}]. Creator [{creator}]"
         )));
     }
-    if invocation.chaincode.name != query::CHAINCODE {
+    if ![query::CHAINCODE, endorser::CHAINCODE].contains(&invocation.chaincode.name.as_str()) {
         permit(&core.membership, Policy::Writers, &creator).map_err(refused)?;
     }
     let payload = Proposal::decode(proposal.proposal_bytes.as_slice())
@@ -157,6 +158,13 @@ fn signed<'a>(opened: &'a Opened, proposal: &'a SignedProposal) -> Signed<'a> {
 pub(crate) fn evaluate(ledger: &Ledger, core: &Core, proposal: &Accepted, raw: &SignedProposal) -> Result<peer::Response, Refusal> {
     if proposal.invocation.chaincode.name == query::CHAINCODE {
         return query::answer(ledger, &proposal.invocation.args, signed(&proposal.opened, raw), proposal.now);
+    }
+    if proposal.invocation.chaincode.name == endorser::CHAINCODE {
+        let answer = endorser::answer(ledger, &proposal.invocation.args, signed(&proposal.opened, raw), proposal.now);
+        return match answer {
+            answer if answer.status == 200 => Ok(answer),
+            peer::Response { status, message, .. } => Err(Refusal::Chaincode { status, message }),
+        };
     }
     let (response, _) = simulate(core, proposal)?;
     Ok(answer(response))

@@ -11,6 +11,7 @@ mod commit;
 mod commit_hash;
 mod deliver;
 mod endorse;
+mod endorser;
 mod error;
 mod filtered;
 mod gateway;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use protos::gateway::gateway_server::GatewayServer;
 use protos::peer::deliver_server::DeliverServer;
+use protos::peer::endorser_server::EndorserServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -12,6 +13,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server as Transport, ServerTlsConfig};
 
 use crate::deliver::DeliverService;
+use crate::endorser::EndorserService;
 use crate::gateway::GatewayService;
 use crate::{Ledger, LedgerError, TRUST_NOTICE};
 
@@ -66,13 +68,14 @@ impl Server {
         })
         .max_decoding_message_size(most)
         .max_encoding_message_size(protos::MAX_GRPC_MESSAGE_BYTES);
+        let endorser = EndorserServer::new(EndorserService { ledger: ledger.clone() }).max_decoding_message_size(most);
         let deliver = DeliverServer::new(DeliverService {
             ledger,
             closing: closing.clone(),
         })
         .max_decoding_message_size(most)
         .max_encoding_message_size(protos::MAX_GRPC_MESSAGE_BYTES);
-        let router = transport.add_service(gateway).add_service(deliver);
+        let router = transport.add_service(gateway).add_service(deliver).add_service(endorser);
         tracing::warn!(address = %local, "{TRUST_NOTICE}");
         // Held until the server has ended: without a sender its calls would take it for ending.
         let held = sender.clone();

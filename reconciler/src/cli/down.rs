@@ -58,7 +58,7 @@ pub(crate) async fn run(global: &Global, consent: Consent) -> Result<Exit, CliEr
     let mut owned = Vec::new();
     for config in &configs {
         can_see(config).await?;
-        for channel in &config.ledger.channels {
+        for channel in &config.channels() {
             owned.extend(
                 orphans(config, channel)
                     .await?
@@ -103,7 +103,7 @@ async fn can_see(config: &Config) -> Result<(), CliError> {
     let unreadable = |error: CliError| error.next(format!("charter replay --member {member}, then charter down again"));
     let store = Store::open(&config.store()).doing(broken()).map_err(unreadable)?;
     let registry = registry(config).doing(format!("the providers of {member} can't be set up"))?;
-    for channel in &config.ledger.channels {
+    for channel in &config.channels() {
         let view = ChannelView::load(&store, channel).doing(broken()).map_err(unreadable)?;
         // A rebuilt store has no record of its own yet; what the member has reported is a word too.
         let reported = standing::from(&view, channel, Some(member));
@@ -177,7 +177,7 @@ async fn delete(configs: &[Config]) -> Result<(), CliError> {
         let mut left = 0;
         for config in configs {
             let registry = registry(config).doing(format!("the providers of {} can't be set up", config.member))?;
-            for channel in &config.ledger.channels {
+            for channel in &config.channels() {
                 let scope = Scope {
                     channel: channel.clone(),
                     member: config.member.clone(),

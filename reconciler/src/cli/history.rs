@@ -181,7 +181,7 @@ fn resolve(global: &Global, word: &str) -> Result<(String, DesiredState), CliErr
     };
     for config in targets::configs(global)? {
         let store = targets::store(&config)?;
-        for channel in &config.ledger.channels {
+        for channel in &config.channels() {
             let Some(newest) = head(&store, &paths::desired_ref(channel))? else {
                 continue;
             };

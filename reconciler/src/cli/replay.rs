@@ -177,7 +177,7 @@ async fn rebuilt(config: &Config, ledger: Arc<dyn Ledger>) -> Result<Vec<Row>, C
     let member = &config.member;
     let folder = scratch(config)?;
     let fresh = Store::init(folder.path()).doing("cannot make an empty store")?;
-    for channel in &config.ledger.channels {
+    for channel in &config.channels() {
         replayed(ledger.clone(), channel, &fresh).await?;
     }
     let path = config.store();
@@ -189,7 +189,7 @@ async fn rebuilt(config: &Config, ledger: Arc<dyn Ledger>) -> Result<Vec<Row>, C
         }
     }
     let mut all = Vec::new();
-    for channel in &config.ledger.channels {
+    for channel in &config.channels() {
         // All that the ledger has is in it.
         Control::set_level(fresh.path(), channel).doing("the new store's standing can't be remembered")?;
         all.extend(rows(member, &heads(&fresh, channel)?, &fresh)?);
@@ -216,7 +216,8 @@ async fn kept(config: &Config, fresh: &Store, ledger: Arc<dyn Ledger>) -> Result
     let doing = || format!("cannot read the store {}", path.display());
     let present = Store::open(&path).doing(doing())?;
     let mut behind = Vec::new();
-    for channel in &config.ledger.channels {
+    let channels = config.channels();
+    for channel in &channels {
         let rows = rows(&config.member, &heads(&present, channel)?, fresh)?;
         // Of a channel that was never followed there is nothing at all. One reference without the other was lost.
         let none = rows.iter().all(|row| row.store.is_none());
@@ -244,7 +245,7 @@ async fn kept(config: &Config, fresh: &Store, ledger: Arc<dyn Ledger>) -> Result
     };
     output::note(&format!("{}: {} is {says}", config.member, path.display()));
     let mut all = Vec::new();
-    for channel in &config.ledger.channels {
+    for channel in &config.channels() {
         // The ledger may have grown since the replay: what was taken in now goes on from what was compared.
         let heads = heads(&present, channel)?;
         all.extend(rows(&config.member, &heads, &present)?);

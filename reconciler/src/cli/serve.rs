@@ -91,7 +91,11 @@ impl Setup {
         let service = Service::start(config, &self.ledger, Some(listen)).doing(format!("{} can't be served", config.member))?;
         let (trigger, stopping) = shutdown::channel();
         let telemetry = tokio::spawn(telemetry::serve(listener, service.status(), stopping));
-        let channels: Vec<&str> = config.ledger.channels.iter().map(AsRef::as_ref).collect();
+        let mut channels: Vec<String> = config.channels().iter().map(ToString::to_string).collect();
+        let found: Vec<String> = config.discover().iter().map(ToString::to_string).collect();
+        if !found.is_empty() {
+            channels.push(format!("what its peer joins ({})", found.join(", ")));
+        }
         output::note(&format!(
             "{} serves {} from {}; http://{listen}/healthz, http://{listen}/metrics",
             config.member,

@@ -63,24 +63,25 @@ pub(crate) fn one(global: &Global) -> Result<Config, CliError> {
 
 /// The channels of a configuration that the options name.
 pub(crate) fn channels(global: &Global, config: &Config) -> Vec<Channel> {
-    config
-        .ledger
-        .channels
-        .iter()
-        .filter(|channel| global.channel.as_ref().is_none_or(|only| only == *channel))
-        .cloned()
-        .collect()
+    let fits = |channel: &Channel| global.channel.as_ref().is_none_or(|only| only == channel);
+    config.channels().into_iter().filter(fits).collect()
 }
 
 /// The one channel that a command works on.
 pub(crate) fn one_channel(global: &Global, config: &Config) -> Result<Channel, CliError> {
     let mut found = channels(global, config);
+    if let (Some(named), true) = (&global.channel, found.is_empty())
+        && config.discover().iter().any(|pattern| pattern.fits(named))
+    {
+        // A channel that was only just joined: nothing of it is in the store yet.
+        return Ok(named.clone());
+    }
     match (found.pop(), found.is_empty()) {
         (Some(channel), true) => Ok(channel),
         (last, _) => {
             let names: Vec<String> = match last {
                 Some(last) => found.iter().chain([&last]).map(ToString::to_string).collect(),
-                None => config.ledger.channels.iter().map(ToString::to_string).collect(),
+                None => config.channels().iter().map(ToString::to_string).collect(),
             };
             Err(CliError::new("this command works on one channel").next(format!("add --channel, one of {}", names.join(", "))))
         }
@@ -127,11 +128,7 @@ pub(crate) fn newest<'a>(configs: &'a [Config], channel: &Channel) -> Option<&'a
 }
 
 fn no_channel(found: &[Config]) -> CliError {
-    let names: BTreeSet<String> = found
-        .iter()
-        .flat_map(|config| &config.ledger.channels)
-        .map(ToString::to_string)
-        .collect();
+    let names: BTreeSet<String> = found.iter().flat_map(Config::channels).map(|channel| channel.to_string()).collect();
     CliError::new("no member follows that channel")
         .next(format!("--channel is one of {}", names.into_iter().collect::<Vec<_>>().join(", ")))
 }

@@ -168,6 +168,7 @@ impl Up<'_> {
             msp_id: member.msp.clone(),
             msp: "identity/msp".into(),
             channels: self.network.channels_of(&member.name),
+            discover: None,
             signer: None,
             peers: Vec::new(),
         };

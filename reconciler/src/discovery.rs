@@ -1,0 +1,159 @@
+//! Channels that a member's peers have joined and its configuration doesn't name: which of them are followed, and since when.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger_sync::{EvaluateError, Ledger};
+use serde::{Deserialize, Serialize};
+use state::git::{GitError, Store};
+use state::ids::Channel;
+use thiserror::Error;
+
+/// The references of what was ordered, one for each channel.
+const DESIRED: &str = "refs/heads/desired/";
+/// The function that every channel with our chaincode answers, if only with a refusal.
+const PROBE: &str = "agreement";
+
+/// The names of channels: one name, or those with one beginning and a `*` at the end.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern(String);
+
+/// Text is no pattern for the names of channels.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the pattern {0:?} is not valid: write a channel's name, or its beginning and a '*', for example smart-city-*")]
+pub struct PatternError(String);
+
+impl Pattern {
+    /// The pattern that every channel fits.
+    pub fn every() -> Self {
+        Self("*".into())
+    }
+
+    /// Tells whether a channel's name fits.
+    pub fn fits(&self, channel: &Channel) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(beginning) => channel.as_str().starts_with(beginning),
+            None => channel.as_str() == self.0,
+        }
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let beginning = text.strip_suffix('*').unwrap_or(text);
+        // A beginning that is the beginning of a name becomes a name with one letter more.
+        if (text != beginning && beginning.is_empty())
+            || Channel::new(beginning).is_ok()
+            || Channel::new(format!("{beginning}x")).is_ok() && text != beginning
+        {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(PatternError(text.chars().take(80).collect()))
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = PatternError;
+    fn try_from(text: String) -> Result<Self, PatternError> {
+        text.parse()
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> String {
+        pattern.0
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The channels that a store has taken something in from, and that fit one of the patterns: they are followed also when no peer
+/// can be asked.
+pub fn kept(store: &Store, patterns: &[Pattern]) -> Result<BTreeSet<Channel>, GitError> {
+    let references = store.references(DESIRED)?;
+    let names = references.iter().filter_map(|(name, _)| name.strip_prefix(DESIRED));
+    let channels = names.filter_map(|name| Channel::new(name).ok());
+    Ok(channels
+        .filter(|channel| patterns.iter().any(|pattern| pattern.fits(channel)))
+        .collect())
+}
+
+/// Looks for channels, and gives each that is new to `found`, for ever.
+pub(crate) async fn look(
+    ledger: Arc<dyn Ledger>,
+    patterns: Vec<Pattern>,
+    mut known: BTreeSet<Channel>,
+    every: Duration,
+    mut found: impl FnMut(&Channel),
+) {
+    let mut silent = false;
+    loop {
+        match ledger.joined().await {
+            Ok(joined) => {
+                silent = false;
+                let new = joined.into_iter().filter(|channel| !known.contains(channel));
+                let fitting: Vec<Channel> = new.filter(|channel| patterns.iter().any(|pattern| pattern.fits(channel))).collect();
+                for channel in fitting {
+                    if has_agreements(ledger.as_ref(), &channel).await {
+                        found(&channel);
+                        known.insert(channel);
+                    }
+                }
+            }
+            // Each channel that is followed already says by itself that the ledger is away.
+            Err(error) if !silent => {
+                silent = true;
+                tracing::warn!(
+                    error = ledger_sync::whole(&error),
+                    "the peers don't say which channels they have joined"
+                );
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// Tells whether our chaincode answers on a channel: a peer may have joined other applications' channels, or one whose chaincode
+/// isn't committed yet.
+async fn has_agreements(ledger: &dyn Ledger, channel: &Channel) -> bool {
+    match ledger.evaluate(channel, PROBE, Vec::new()).await {
+        Ok(_) | Err(EvaluateError::Refused { .. }) => true,
+        Err(error) => {
+            tracing::debug!(%channel, error = ledger_sync::whole(&error), "the chaincode doesn't answer on this channel");
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_a_name_or_its_beginning() {
+        let channel: Channel = "smart-city-2".parse().unwrap();
+        for (pattern, fits) in [
+            ("*", true),
+            ("smart-city-*", true),
+            ("smart-city-2", true),
+            ("smart-city", false),
+            ("s*", true),
+            ("t*", false),
+        ] {
+            assert_eq!(pattern.parse::<Pattern>().unwrap().fits(&channel), fits, "{pattern}");
+        }
+        for bad in ["", "**", "a*b", "A*", "-*", "../*", "a_*", "smart-city-"] {
+            assert!(bad.parse::<Pattern>().is_err(), "{bad}");
+        }
+    }
+}
