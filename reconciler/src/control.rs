@@ -28,6 +28,9 @@ pub struct ServiceStatus {
     pub started_at: Timestamp,
     /// Where `/healthz` and `/metrics` answer.
     pub listen: Option<String>,
+    /// When the certificate that it signs with expires.
+    #[serde(default)]
+    pub certificate_until: Option<Timestamp>,
     /// Each channel.
     pub channels: BTreeMap<Channel, ChannelStatus>,
 }

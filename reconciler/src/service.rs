@@ -35,6 +35,9 @@ use crate::shutdown::{self, Shutdown, Trigger};
 /// How long a failed or unfinished pass waits before the next look, at first; it doubles up to the configured interval.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
+/// How long before a certificate's end that is said at each start: four weeks.
+const SOON_SECONDS: i64 = 28 * 86_400;
+
 /// A service can't start or go on.
 #[derive(Debug, Error)]
 pub enum ServiceError {
@@ -168,6 +171,17 @@ impl Workplace {
             })
     }
 
+    /// When the certificate expires. Where that is soon, it is said.
+    fn certificate_until(&self) -> Timestamp {
+        let until = Timestamp::clamped(self.signer.certificate().not_after());
+        let left = until.seconds() - now().seconds();
+        if left < SOON_SECONDS {
+            let days = left.div_euclid(86_400);
+            tracing::warn!(member = %self.config.member, %until, days, "the certificate expires soon, or has: renew it, and start Charter again");
+        }
+        until
+    }
+
     /// A moment that no commit of `actual` is after: a key that ends signed all of them. The clock may have been set back.
     fn last_signed(&self) -> Timestamp {
         // A store that can't be read says so when it is worked with.
@@ -265,6 +279,7 @@ impl Service {
             pid: std::process::id(),
             started_at: now(),
             listen: listen.map(|address| address.to_string()),
+            certificate_until: Some(place.certificate_until()),
             channels: BTreeMap::new(),
         };
         let (publish, status) = watch::channel(first);

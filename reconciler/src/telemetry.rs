@@ -117,6 +117,15 @@ fn rendered(status: &ServiceStatus) -> Result<String, std::fmt::Error> {
         "When the service started, seconds since the Unix epoch",
         started,
     );
+    if let Some(until) = status.certificate_until {
+        let expires = Gauge::<i64>::default();
+        expires.set(until.seconds());
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate that the service signs with expires, seconds since the Unix epoch",
+            expires,
+        );
+    }
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
@@ -129,7 +138,10 @@ mod tests {
 
     #[test]
     fn figures_are_by_channel() {
-        let mut status = ServiceStatus::default();
+        let mut status = ServiceStatus {
+            certificate_until: Some(state::time::Timestamp::clamped(1_780_000_000)),
+            ..ServiceStatus::default()
+        };
         let one = ChannelStatus {
             block: Some(7),
             lag: 2,
@@ -142,6 +154,7 @@ mod tests {
             "charter_block{channel=\"smart-city-1\"} 7",
             "charter_lag_blocks{channel=\"smart-city-1\"} 2",
             "charter_connected{channel=\"smart-city-1\"} 1",
+            "charter_certificate_expiry_timestamp_seconds 1780000000",
         ] {
             assert!(text.contains(line), "{text}");
         }

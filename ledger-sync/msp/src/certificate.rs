@@ -112,6 +112,14 @@ impl Certificate {
     }
 }
 
+/// A day as people write it, in UTC.
+pub(crate) fn day(seconds: i64) -> String {
+    match time::OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(at) => format!("{:04}-{:02}-{:02} (UTC)", at.year(), u8::from(at.month()), at.day()),
+        Err(_) => format!("{seconds} (Unix seconds)"),
+    }
+}
+
 /// Names a signer's key: the MSP id, a colon, and the hexadecimal SHA-256 of the certificate's DER.
 pub fn key_id(msp_id: &str, certificate: &Certificate) -> String {
     format!("{msp_id}:{}", hex::encode(Sha256::digest(certificate.der())))

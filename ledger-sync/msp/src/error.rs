@@ -91,7 +91,10 @@ pub enum MspError {
         reason: String,
     },
     /// A certificate is past its end.
-    #[error("the certificate of {subject} expired at {not_after} (Unix seconds): enrol it again")]
+    #[error(
+        "the certificate of {subject} expired on {}: renew it with the organisation's certificate authority",
+        crate::certificate::day(*not_after)
+    )]
     Expired {
         /// The certificate's common name.
         subject: String,

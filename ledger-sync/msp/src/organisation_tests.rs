@@ -66,7 +66,13 @@ fn expiry_is_its_own_question() {
         .unwrap();
     identity.certificate.check_expiry(NOW).unwrap();
     let late = identity.certificate.not_after() + 1;
-    assert!(matches!(identity.certificate.check_expiry(late), Err(MspError::Expired { .. })));
+    let expired = identity.certificate.check_expiry(late).unwrap_err();
+    assert!(matches!(expired, MspError::Expired { .. }));
+    let text = expired.to_string();
+    assert!(
+        text.contains(" expired on 20") && text.contains("-") && text.contains("(UTC)"),
+        "{text}"
+    );
 }
 
 #[test]
