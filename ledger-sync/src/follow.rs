@@ -22,6 +22,7 @@ use crate::reexecute::{Reexecution, ReexecutionError, Standing as Rerun};
 use crate::session::{Session, blocking};
 use crate::soft;
 use crate::verify::VerifyError;
+use crate::witness::Testimony;
 
 /// Following a channel ended.
 #[derive(Debug, Error)]
@@ -77,7 +78,7 @@ impl FollowError {
     pub fn freezes(&self) -> bool {
         match self {
             FollowError::Verify(VerifyError::Gap { .. }) => false,
-            FollowError::Verify(_) | FollowError::Frozen { .. } => true,
+            FollowError::Verify(_) | FollowError::Frozen { .. } | FollowError::Ledger(StreamError::Contradicted { .. }) => true,
             FollowError::Reexecution(error) => error.freezes(),
             FollowError::Branch(error) => matches!(error, BranchError::Frozen { .. }),
             _ => false,
@@ -108,6 +109,8 @@ pub struct Progress {
     pub endpoint: Option<String>,
     /// What running the transactions again has found; none before the first block, and where none are.
     pub rerun: Option<Rerun>,
+    /// How far a second peer has confirmed the blocks; none where there is no second peer.
+    pub testimony: Option<Testimony>,
     /// Whether blocks can be had at present.
     pub connected: bool,
     /// Whether everything was taken in that the ledger had when it was asked last.
@@ -124,7 +127,7 @@ impl Progress {
         Some(self.height?.saturating_sub(self.block.map_or(0, |block| block.saturating_add(1))))
     }
 
-    fn took(&mut self, session: &Session) {
+    fn took(&mut self, session: &Session, testimony: Option<Testimony>) {
         if let Some(standing) = session.standing() {
             self.block = Some(standing.block);
             self.block_hash = Some(standing.hash);
@@ -132,6 +135,7 @@ impl Progress {
             self.reported = standing.reported;
         }
         self.rerun = session.rerun();
+        self.testimony = testimony;
         self.height = self.height.map(|height| height.max(session.next()));
         self.caught_up = self.height.is_some_and(|height| session.next() >= height);
     }
@@ -364,7 +368,7 @@ impl Run<'_> {
             progress.endpoint = Some(endpoint.clone());
             progress.height = Some(height);
             progress.last_error = None;
-            progress.took(&session);
+            progress.took(&session, self.testimony());
         });
         let pumped = self.pump(session, blocks, kept, shutdown).await;
         pumped.inspect_err(|error| self.left(&endpoint, error))
@@ -373,7 +377,7 @@ impl Run<'_> {
     /// Turns to the next peer after an error that another peer may not have. What freezes the channel stays to be looked at.
     fn left(&self, endpoint: &str, error: &FollowError) {
         let elsewhere = match error {
-            FollowError::Ledger(StreamError::Sign(_)) => false,
+            FollowError::Ledger(StreamError::Sign(_) | StreamError::Contradicted { .. }) => false,
             FollowError::Ledger(_) | FollowError::Behind { .. } => true,
             error => matches!(error, FollowError::Verify(VerifyError::Gap { .. })),
         };
@@ -424,7 +428,7 @@ impl Run<'_> {
                 written = async { match &mut work { Some(work) => work.await, None => std::future::pending().await } } => {
                     work = None;
                     let (session, taken) = written?;
-                    self.progress.send_modify(|progress| progress.took(&session));
+                    self.progress.send_modify(|progress| progress.took(&session, self.testimony()));
                     // After an error the state in memory is not used again: it is loaded anew.
                     taken?;
                     idle = Some(session);
@@ -441,7 +445,10 @@ impl Run<'_> {
                         Ok(_) if probe.heard == Heard::NothingYet => broken = Some(self.ended("it took the request and sends nothing")),
                         Ok(height) => {
                             self.progress.send_if_modified(|progress| {
-                                progress.height.replace(height) != Some(height)
+                                let testimony = self.testimony();
+                                let heard = testimony != progress.testimony;
+                                progress.testimony = testimony;
+                                progress.height.replace(height) != Some(height) || heard
                             });
                             probe.again(self.follower);
                         }
@@ -450,6 +457,10 @@ impl Run<'_> {
                 }
             }
         }
+    }
+
+    fn testimony(&self) -> Option<Testimony> {
+        self.follower.ledger.testimony(&self.follower.channel)
     }
 
     fn ended(&self, what: &'static str) -> FollowError {

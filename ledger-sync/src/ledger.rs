@@ -18,6 +18,7 @@ use tonic::Code;
 use crate::limits;
 use crate::pending::PendingError;
 use crate::proposal::NotProposed;
+use crate::witness::{Contradiction, Testimony};
 
 /// Full blocks in their order. The stream goes on for ever: it ends only with an error.
 pub type BlockStream = BoxStream<'static, Result<Block, StreamError>>;
@@ -50,6 +51,11 @@ pub trait Ledger: Send + Sync {
 
     /// Tells that what an endpoint gave of a channel was of no use: where there is another one, that is asked next.
     fn avoid(&self, _channel: &Channel, _endpoint: &str) {}
+
+    /// Tells how far a second peer has confirmed a channel's blocks; none where there is no second peer.
+    fn testimony(&self, _channel: &Channel) -> Option<Testimony> {
+        None
+    }
 
     /// Names the endpoint that a channel is read from at present.
     fn endpoint(&self, _channel: &Channel) -> String {
@@ -499,6 +505,18 @@ pub enum StreamError {
         /// What happened.
         what: &'static str,
     },
+    /// The second peer shows something else: one of the two lies, or is broken.
+    #[error("the second peer {endpoint} has block {block} of channel {channel} otherwise than the first: {what}")]
+    Contradicted {
+        /// The second peer's endpoint.
+        endpoint: String,
+        /// The channel.
+        channel: Channel,
+        /// The block's number.
+        block: u64,
+        /// What differs.
+        what: Contradiction,
+    },
     /// The request could not be signed.
     #[error("the request for blocks could not be signed")]
     Sign(#[from] msp::MspError),
@@ -523,7 +541,7 @@ impl StreamError {
             StreamError::Refused { status, .. } => *status >= 500,
             StreamError::Ended { .. } => true,
             StreamError::Sign(error) => error.transient(),
-            StreamError::NotAccepted { .. } | StreamError::TooLarge { .. } => false,
+            StreamError::NotAccepted { .. } | StreamError::TooLarge { .. } | StreamError::Contradicted { .. } => false,
         }
     }
 }

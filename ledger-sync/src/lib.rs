@@ -29,6 +29,7 @@ pub mod soft;
 pub mod testing;
 mod transact;
 pub mod verify;
+pub mod witness;
 
 pub use branches::{BranchError, Materialiser};
 pub use decode::{Decoded, Quarantine};
@@ -39,6 +40,7 @@ pub use pending::{Pending, PendingTransaction};
 pub use proposal::NotProposed;
 pub use reexecute::{Reexecution, ReexecutionError};
 pub use verify::{BlockVerifier, VerifyError};
+pub use witness::{Contradiction, Testimony, Witnessed};
 
 /// Tells an error with everything below it, in one line.
 pub fn whole(error: &dyn std::error::Error) -> String {

@@ -47,6 +47,15 @@ pub const MIRROR_EVERY_BYTES: u64 = 8 * 1024 * 1024;
 /// The largest record of a frozen channel that is read, in bytes.
 pub const FROZEN_BYTES: u64 = 64 * 1024;
 
+/// How long a second peer is waited for at each block, before the block is taken on the first one's word.
+pub const WITNESS_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a second peer that is away is not called, at first; it doubles.
+pub const WITNESS_PAUSE: Duration = Duration::from_millis(200);
+/// The longest time that a second peer is not called.
+pub const WITNESS_LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The most blocks that are kept in mind until the second peer has them.
+pub const UNCONFIRMED: usize = 65_536;
+
 /// Shortens a text to what an error repeats, with control characters made visible.
 pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::new();

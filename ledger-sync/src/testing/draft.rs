@@ -183,7 +183,7 @@ fn effects(state: &MemoryState, execution: Execution) -> Effects {
     }
 }
 
-/// The code that an honest peer gives: a read conflict, or none.
+/// The code that an honest peer gives: a conflict, or none.
 fn judged(inner: &Inner, namespaces: &[(String, KvrwSet)], updates: &Updates) -> TxValidationCode {
     let own: BTreeSet<&str> = updates
         .keys()
@@ -197,9 +197,19 @@ fn judged(inner: &Inner, namespaces: &[(String, KvrwSet)], updates: &Updates) ->
         });
         own.contains(read.key.as_str()) || inner.state.version(&read.key) != recorded
     };
-    let ours = namespaces.iter().filter(|(name, _)| name == chaincode::NAME);
-    if ours.flat_map(|(_, set)| &set.reads).any(stale) {
+    let changed = |query: &RangeQueryInfo| {
+        let now = inner.state.range(&query.start_key, &query.end_key);
+        let seen = match &query.reads_info {
+            Some(range_query_info::ReadsInfo::RawReads(seen)) => seen.kv_reads.as_slice(),
+            _ => &[],
+        };
+        !now.map(|(key, _)| key).eq(seen.iter().map(|read| read.key.as_str())) || seen.iter().any(stale)
+    };
+    let ours = || namespaces.iter().filter(|(name, _)| name == chaincode::NAME).map(|(_, set)| set);
+    if ours().flat_map(|set| &set.reads).any(stale) {
         TxValidationCode::MvccReadConflict
+    } else if ours().flat_map(|set| &set.range_queries_info).any(changed) {
+        TxValidationCode::PhantomReadConflict
     } else {
         TxValidationCode::Valid
     }

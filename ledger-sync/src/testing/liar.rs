@@ -16,6 +16,7 @@ type Lie = dyn Fn(&mut Block) + Send + Sync;
 pub struct LyingPeer {
     honest: Arc<dyn Ledger>,
     lie: Arc<Lie>,
+    height: Option<u64>,
 }
 
 impl LyingPeer {
@@ -24,6 +25,15 @@ impl LyingPeer {
         Self {
             honest,
             lie: Arc::new(lie),
+            height: None,
+        }
+    }
+
+    /// The same, of a peer that says to have so many blocks only.
+    pub fn up_to(self, height: u64) -> Self {
+        Self {
+            height: Some(height),
+            ..self
         }
     }
 }
@@ -51,6 +61,7 @@ impl Ledger for LyingPeer {
     }
 
     async fn height(&self, channel: &Channel) -> Result<u64, StreamError> {
-        self.honest.height(channel).await
+        let height = self.honest.height(channel).await?;
+        Ok(self.height.map_or(height, |most| height.min(most)))
     }
 }
