@@ -55,15 +55,17 @@ struct Range {
 /// Answers the calls of one transaction.
 pub(crate) struct Answers<'a> {
     stub: &'a mut dyn Stub,
+    chaincode: &'a str,
     limits: &'a PeerLimits,
     ranges: BTreeMap<String, Range>,
     opened: u64,
 }
 
 impl<'a> Answers<'a> {
-    pub(crate) fn new(stub: &'a mut dyn Stub, limits: &'a PeerLimits) -> Self {
+    pub(crate) fn new(stub: &'a mut dyn Stub, chaincode: &'a str, limits: &'a PeerLimits) -> Self {
         Self {
             stub,
+            chaincode,
             limits,
             ranges: BTreeMap::new(),
             opened: 0,
@@ -186,7 +188,7 @@ impl<'a> Answers<'a> {
         }
         let results = entries.into_iter().map(|(key, value)| QueryResultBytes {
             result_bytes: Kv {
-                namespace: chaincode::NAME.to_owned(),
+                namespace: self.chaincode.to_owned(),
                 key,
                 value,
             }

@@ -38,6 +38,8 @@ const LONGEST: usize = 4_000;
 /// Where a chaincode is served.
 #[derive(Clone, Debug)]
 pub struct Dial {
+    /// The chaincode's name on every channel.
+    pub chaincode: String,
     /// `HOST:PORT`.
     pub address: String,
     /// Whether to speak TLS.
@@ -49,9 +51,10 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// An address without TLS, with the default bounds.
+    /// The agreement's program at an address, without TLS, with the default bounds.
     pub fn new(address: impl Into<String>) -> Self {
         Self {
+            chaincode: chaincode::NAME.to_owned(),
             address: address.into(),
             tls: None,
             package_id: None,
@@ -118,6 +121,11 @@ impl External {
         })))
     }
 
+    /// Returns the chaincode's name.
+    pub fn name(&self) -> &str {
+        &self.0.dial.chaincode
+    }
+
     /// Runs one transaction: its calls are answered from the stub, on this thread. It blocks, within a Tokio runtime but never on a thread
     /// that runs its tasks (see [`tokio::task::spawn_blocking`]). What can't be run answers with status 500.
     pub fn run(&self, stub: &mut dyn Stub, invocation: &Invocation<'_>, proposal: &SignedProposal) -> Response {
@@ -156,7 +164,7 @@ impl Inner {
             proposal: Some(proposal.clone()),
             ..message(&key, Type::Transaction, input.encode_to_vec())
         })?;
-        let mut answers = Answers::new(stub, &self.dial.limits);
+        let mut answers = Answers::new(stub, &self.dial.chaincode, &self.dial.limits);
         loop {
             let received = live.next(deadline)?;
             match received.r#type() {

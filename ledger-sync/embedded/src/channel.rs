@@ -39,7 +39,8 @@ pub(crate) struct Progress {
 /// Everything that a block changes, changed in one step.
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    pub(crate) state: WorldState,
+    /// Shared with transactions that run elsewhere, which may take long.
+    pub(crate) state: Arc<WorldState>,
     pub(crate) tip: Tip,
     index: TxIndex,
     /// The numbers of the blocks, by their headers' hashes.
@@ -49,7 +50,7 @@ pub(crate) struct View {
 impl View {
     /// Takes in what a block changes.
     fn advance(&mut self, updates: Updates, committed: BTreeMap<String, Committed>, tip: Tip) {
-        self.state.apply(updates);
+        Arc::make_mut(&mut self.state).apply(updates);
         for (tx_id, place) in committed {
             // An id is its first transaction's.
             self.index.entry(tx_id).or_insert(place);

@@ -196,7 +196,7 @@ impl Session {
     fn admit(&self, request: &Envelope) -> Result<Admitted, BlockStatus> {
         let opened = envelope::open(request).map_err(|_| BlockStatus::BadRequest)?;
         let seconds = opened.seconds().ok_or(BlockStatus::BadRequest)?;
-        if now().abs_diff(seconds) > self.ledger.limits().seek_window.as_secs() {
+        if now().abs_diff(seconds) > self.ledger.limits().clock_window.as_secs() {
             tracing::debug!(
                 channel = opened.channel.channel_id,
                 "a seek request's timestamp is too far from the clock"

@@ -1,7 +1,7 @@
 //! Proposals: checking them, running the chaincode, endorsing what it did.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, RwLockReadGuard};
 
 use chaincode::stub::{Creator, Invocation, Response};
 use msp::{Identity, PemSigner, Signer};
@@ -15,10 +15,11 @@ use protos::peer::{
 };
 use protos::txid;
 
-use crate::channel::Core;
+use crate::channel::{Core, View};
 use crate::simulation::Simulation;
-use crate::status::{Call, Policy, Refusal, Signed, authenticate, no_endorsers, permit, quoted};
+use crate::status::{Call, Policy, Refusal, Signed, authenticate, in_time, no_endorsers, permit, quoted};
 use crate::validation::{ENDORSEMENT_POLICY, claimed_msp_id};
+use crate::world_state::WorldState;
 use crate::{Ledger, Limits, endorser, query};
 
 /// A chaincode's answers from this status on are refusals.
@@ -101,6 +102,7 @@ pub(crate) fn accept(core: &Core, limits: &Limits, proposal: &SignedProposal, no
             "its arguments have {total} bytes together, at most {most} are taken"
         )));
     }
+    in_time(opened.seconds(), now, limits.clock_window)?;
     let denied = |reason: String| Refusal::Denied(format!("error validating proposal: {reason}"));
     if !opened.is(HeaderType::EndorserTransaction) {
         return Err(denied(format!("invalid header type {}", opened.channel.r#type)));
@@ -166,13 +168,19 @@ pub(crate) fn evaluate(ledger: &Ledger, core: &Core, proposal: &Accepted, raw: &
             peer::Response { status, message, .. } => Err(Refusal::Chaincode { status, message }),
         };
     }
-    let (response, _) = simulate(core, proposal)?;
+    let (response, _) = simulate(core, proposal, raw)?;
     Ok(answer(response))
 }
 
 /// Runs a proposal and has what it did endorsed by as many members as the channel's policy needs, or by those asked for.
-pub(crate) fn endorse(ledger: &Ledger, core: &Core, proposal: &Accepted, organisations: &[String]) -> Result<Envelope, Refusal> {
-    let (response, effects) = simulate(core, proposal)?;
+pub(crate) fn endorse(
+    ledger: &Ledger,
+    core: &Core,
+    proposal: &Accepted,
+    raw: &SignedProposal,
+    organisations: &[String],
+) -> Result<Envelope, Refusal> {
+    let (response, effects) = simulate(core, proposal, raw)?;
     let chaincode = ChaincodeId {
         name: core.program.name().to_owned(),
         version: "1".into(),
@@ -264,7 +272,25 @@ struct Effects {
     event: Option<(String, Vec<u8>)>,
 }
 
-fn simulate(core: &Core, proposal: &Accepted) -> Result<(Response, Effects), Refusal> {
+/// The state that one transaction runs on. Fields are dropped in their order: once commits may go on, nobody shares the state.
+struct Snapshot<'a> {
+    state: Arc<WorldState>,
+    // For a program in this process, commits wait for the moment that it takes. For one elsewhere they don't: a commit that comes in
+    // between copies the state.
+    _commits_wait: Option<RwLockReadGuard<'a, View>>,
+}
+
+impl<'a> Snapshot<'a> {
+    fn of(core: &'a Core) -> Self {
+        let view = core.view();
+        Self {
+            state: Arc::clone(&view.state),
+            _commits_wait: core.program.is_here().then_some(view),
+        }
+    }
+}
+
+fn simulate(core: &Core, proposal: &Accepted, raw: &SignedProposal) -> Result<(Response, Effects), Refusal> {
     if proposal.invocation.chaincode.name != core.program.name() {
         let name = quoted(&proposal.invocation.chaincode.name);
         return Err(Refusal::Precondition(no_endorsers(&name, &core.name)));
@@ -282,9 +308,9 @@ fn simulate(core: &Core, proposal: &Accepted) -> Result<(Response, Effects), Ref
         creator: &creator,
         args: &proposal.invocation.args,
     };
-    let view = core.view();
-    let mut simulation = Simulation::new(&view.state, core.limits.range_results);
-    let response = core.program.run(&mut simulation, &invocation);
+    let snapshot = Snapshot::of(core);
+    let mut simulation = Simulation::new(&snapshot.state, core.limits.range_results);
+    let response = core.program.run(&mut simulation, &invocation, raw);
     if response.status < 200 || response.status >= ERROR_THRESHOLD {
         return Err(Refusal::Chaincode {
             status: response.status,

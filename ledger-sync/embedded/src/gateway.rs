@@ -111,7 +111,7 @@ impl Gateway for GatewayService {
         let (proposal, organisations) = (request.proposed_transaction, request.endorsing_organizations);
         let prepared = self
             .with_proposal(Call::Endorse, proposal, organisations, |asked, accepted| {
-                endorse::endorse(asked.ledger, asked.core, accepted, asked.organisations)
+                endorse::endorse(asked.ledger, asked.core, accepted, asked.proposal, asked.organisations)
             })
             .await?;
         Ok(Response::new(EndorseResponse {

@@ -27,8 +27,8 @@ pub struct Limits {
     pub streams: usize,
     /// The most results of one range query.
     pub range_results: usize,
-    /// How far a seek request's timestamp may be from the ledger's clock.
-    pub seek_window: Duration,
+    /// How far the timestamp of a proposal or a seek request may be from the ledger's clock.
+    pub clock_window: Duration,
 }
 
 impl Default for Limits {
@@ -45,7 +45,7 @@ impl Default for Limits {
             simulations: 32,
             streams: 1024,
             range_results: 100_000,
-            seek_window: Duration::from_secs(15 * 60),
+            clock_window: Duration::from_secs(15 * 60),
         }
     }
 }

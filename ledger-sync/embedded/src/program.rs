@@ -1,18 +1,26 @@
-//! The chaincode that the ledger runs in its own process.
+//! The chaincode that the ledger runs: in its own process, or where it is served.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use ccaas::External;
 use chaincode::stub::{Invocation, Response, Stub};
+use protos::peer::SignedProposal;
 
-type Run = dyn Fn(&mut dyn Stub, &Invocation<'_>) -> Response + Send + Sync;
+type Function = dyn Fn(&mut dyn Stub, &Invocation<'_>) -> Response + Send + Sync;
 
-/// A chaincode: its name on every channel, and the function that runs one transaction.
+/// A chaincode: its name on every channel, and what runs one transaction.
 #[derive(Clone)]
 pub struct Program {
     name: String,
-    run: Arc<Run>,
+    place: Place,
+}
+
+#[derive(Clone)]
+enum Place {
+    Here(Arc<Function>),
+    Elsewhere(External),
 }
 
 impl Program {
@@ -20,7 +28,15 @@ impl Program {
     pub fn new(name: impl Into<String>, run: impl Fn(&mut dyn Stub, &Invocation<'_>) -> Response + Send + Sync + 'static) -> Self {
         Self {
             name: name.into(),
-            run: Arc::new(run),
+            place: Place::Here(Arc::new(run)),
+        }
+    }
+
+    /// Takes a chaincode that is served as a process of its own.
+    pub fn external(external: External) -> Self {
+        Self {
+            name: external.name().to_owned(),
+            place: Place::Elsewhere(external),
         }
     }
 
@@ -29,10 +45,19 @@ impl Program {
         &self.name
     }
 
+    /// Whether it runs in this process, and so for a moment only.
+    pub(crate) fn is_here(&self) -> bool {
+        matches!(self.place, Place::Here(_))
+    }
+
     /// Runs one transaction. A panic is an answer with status 500, not the end of the ledger.
-    pub(crate) fn run(&self, stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Response {
+    pub(crate) fn run(&self, stub: &mut dyn Stub, invocation: &Invocation<'_>, proposal: &SignedProposal) -> Response {
+        let run = match &self.place {
+            Place::Here(run) => run,
+            Place::Elsewhere(external) => return external.run(stub, invocation, proposal),
+        };
         // The stub of a run that panicked is thrown away with everything it collected, so no broken state is seen.
-        catch_unwind(AssertUnwindSafe(|| (self.run)(stub, invocation))).unwrap_or_else(|_| {
+        catch_unwind(AssertUnwindSafe(|| run(stub, invocation))).unwrap_or_else(|_| {
             tracing::error!(channel = invocation.channel, tx_id = invocation.tx_id, "the chaincode panicked");
             Response {
                 status: 500,
@@ -51,6 +76,11 @@ impl Default for Program {
 
 impl fmt::Debug for Program {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Program").field("name", &self.name).finish_non_exhaustive()
+        let place = match &self.place {
+            Place::Here(_) => "in-process",
+            Place::Elsewhere(_) => "external",
+        };
+        let mut shown = formatter.debug_struct("Program");
+        shown.field("name", &self.name).field("place", &place).finish_non_exhaustive()
     }
 }

@@ -1,12 +1,12 @@
 //! Refusals as Fabric's gateway, peers and orderers word them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use msp::channel::Membership;
 use msp::{Identity, MspError};
 use prost::Message;
 use protos::gateway::ErrorDetail;
-use protos::msp::SerializedIdentity;
 use protos::{ERROR_DETAIL_TYPE_URL, google, prost_types};
 use tonic::{Code, Status};
 
@@ -47,8 +47,8 @@ pub(crate) enum Refusal {
     Precondition(String),
     /// Organisations were asked for that have no peer here.
     Unavailable(String),
-    /// The client's certificate has expired.
-    Expired,
+    /// A peer would not even look at the proposal: its client's certificate or clock is out of time.
+    OutOfTime(String),
     /// The endorsing peer did not accept the proposal.
     Denied(String),
     /// The chaincode said no.
@@ -74,9 +74,8 @@ impl Refusal {
                 Call::Evaluate => Status::unavailable(no_config(&channel)),
                 Call::Endorse => Status::failed_precondition(no_endorsers(&chaincode, &channel)),
             },
-            Self::Expired => {
+            Self::OutOfTime(detail) => {
                 // A peer's gateway takes this for a node that is away, asks the next one, and has asked them all.
-                let detail = "proposal client identity expired";
                 let (code, text) = match call {
                     Call::Evaluate => (
                         Code::Unavailable,
@@ -84,7 +83,7 @@ impl Refusal {
                     ),
                     Call::Endorse => (Code::Aborted, NOT_ENDORSED),
                 };
-                detailed(code, text, msp_id, detail)
+                detailed(code, text, msp_id, &detail)
             }
             Self::Denied(message) => refused(call, Code::FailedPrecondition, msp_id, &message),
             Self::Chaincode { status, message } => {
@@ -105,6 +104,19 @@ fn refused(call: Call, evaluating: Code, msp_id: &str, message: &str) -> Status 
         }
         Call::Endorse => detailed(Code::Aborted, NOT_ENDORSED, msp_id, message),
     }
+}
+
+/// Checks that a proposal's timestamp is near the ledger's clock, both in Unix seconds. One without a timestamp is of 1970.
+pub(crate) fn in_time(seconds: Option<i64>, now: i64, window: Duration) -> Result<(), Refusal> {
+    let seconds = seconds.unwrap_or_default();
+    if now.abs_diff(seconds) <= window.as_secs() {
+        return Ok(());
+    }
+    let [stamped, now] = [seconds, now].map(|seconds| prost_types::Timestamp { seconds, nanos: 0 });
+    let (minutes, rest) = (window.as_secs() / 60, window.as_secs() % 60);
+    Err(Refusal::OutOfTime(format!(
+        "request unauthorized due to incorrect timestamp {stamped}, peer time {now}, peer.authentication.timewindow {minutes}m{rest}s"
+    )))
 }
 
 /// Says that a channel is not known here.
@@ -196,10 +208,8 @@ pub(crate) struct Signed<'a> {
 /// Why a signer is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denied {
-    /// The identity is no certificate, or names no organisation of the channel.
+    /// No organisation of the channel vouches for the identity.
     Stranger,
-    /// The organisation that the identity names doesn't vouch for its certificate.
-    Invalid,
     /// The certificate has expired.
     Expired,
     /// The signature isn't the identity's.
@@ -213,12 +223,12 @@ impl Denied {
     pub(crate) fn proposing(self, channel: &str, creator: &[u8]) -> Refusal {
         let channel_id = quoted(channel);
         let text = match self {
-            Self::Expired => return Refusal::Expired,
+            Self::Expired => return Refusal::OutOfTime("proposal client identity expired".into()),
             Self::Policy(policy) => policy.denied(channel),
             Self::Stranger => {
                 format!("error validating proposal: access denied: channel [{channel_id}] creator org unknown, creator is malformed")
             }
-            Self::Invalid | Self::Signature => {
+            Self::Signature => {
                 let msp_id = claimed_msp_id(creator);
                 format!("error validating proposal: access denied: channel [{channel_id}] creator org [{msp_id}]")
             }
@@ -237,11 +247,7 @@ pub(crate) fn authenticate(channel: &str, membership: &Membership, signed: Signe
             denied
         }
     };
-    let identity = membership.authenticate(signed.creator).map_err(|error| {
-        let readable = SerializedIdentity::decode(signed.creator).is_ok();
-        let stranger = !readable || matches!(error, MspError::UnknownOrganisation(_) | MspError::Certificate(_));
-        because(if stranger { Denied::Stranger } else { Denied::Invalid })(error)
-    })?;
+    let identity = membership.authenticate(signed.creator).map_err(because(Denied::Stranger))?;
     identity.certificate.check_expiry(now).map_err(because(Denied::Expired))?;
     identity
         .verify(signed.message, signed.signature)

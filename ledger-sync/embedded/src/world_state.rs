@@ -22,7 +22,7 @@ pub(crate) struct Versioned {
 pub(crate) type Updates = BTreeMap<String, (Option<Arc<[u8]>>, Version)>;
 
 /// The state of one channel, all in memory; it is rebuilt from the blocks.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct WorldState {
     keys: BTreeMap<String, Versioned>,
 }

@@ -194,7 +194,7 @@ fn is_package_id(id: &str) -> bool {
 }
 
 /// Reads a PEM file within its bound.
-fn read(path: &Path) -> Result<String, CliError> {
+pub(super) fn read(path: &Path) -> Result<String, CliError> {
     let what = format!("cannot read {}", path.display());
     let size = std::fs::metadata(path).doing(what.clone())?.len();
     if size > MAX_PEM_BYTES {

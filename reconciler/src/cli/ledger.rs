@@ -1,12 +1,60 @@
 //! `ledger serve`: the embedded ledger by itself.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ccaas::{Dial, DialTls};
+use clap::Args;
+use embedded::{Options, Program};
+use msp::folder;
 
 use super::error::{CliError, Doing, Exit};
-use super::{Global, access, output};
+use super::{Global, access, chaincode, output};
+
+/// A chaincode that is served as a process of its own.
+#[derive(Debug, Args)]
+pub(crate) struct External {
+    /// Run the chaincode that is served there, as a Fabric peer does (default: the same program, in this process).
+    #[arg(id = "external", long = "chaincode", value_name = "HOST:PORT")]
+    address: Option<String>,
+    /// The authority that vouches for its certificate, PEM; with it, it is spoken to over TLS.
+    #[arg(long = "chaincode-ca", value_name = "FILE", requires = "external")]
+    ca: Option<PathBuf>,
+    /// The certificate to show it, PEM.
+    #[arg(long = "chaincode-client-cert", value_name = "FILE", requires_all = ["ca", "client_key"])]
+    client_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long = "chaincode-client-key", value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
+}
+
+impl External {
+    /// What the ledger runs.
+    fn program(&self) -> Result<Program, CliError> {
+        let Some(address) = &self.address else {
+            return Ok(Program::default());
+        };
+        let mut dial = Dial::new(address);
+        if let Some(ca) = &self.ca {
+            let client = match (&self.client_cert, &self.client_key) {
+                (Some(certificate), Some(key)) => Some((
+                    chaincode::read(certificate)?.into_bytes(),
+                    folder::read_key(key).doing("the key for the chaincode's server can't be used")?,
+                )),
+                _ => None,
+            };
+            dial.tls = Some(DialTls {
+                authority: chaincode::read(ca)?.into_bytes(),
+                client,
+            });
+        }
+        let external = ccaas::External::new(dial).doing("the chaincode can't be reached as described")?;
+        Ok(Program::external(external))
+    }
+}
 
 /// Serves the data directory's ledger until it is told to stop.
-pub(crate) async fn serve(global: &Global, listen: Option<SocketAddr>) -> Result<Exit, CliError> {
+pub(crate) async fn serve(global: &Global, listen: Option<SocketAddr>, external: &External) -> Result<Exit, CliError> {
     if listen.is_some_and(|address| !address.ip().is_loopback()) {
         return Err(
             CliError::new("the embedded ledger listens on loopback only: it holds every member's keys")
@@ -14,7 +62,11 @@ pub(crate) async fn serve(global: &Global, listen: Option<SocketAddr>) -> Result
         );
     }
     let folder = access::ledger_folder(&global.data_dir);
-    let ledger = embedded::Ledger::open(&folder).map_err(|error| {
+    let options = Options {
+        program: external.program()?,
+        ..Options::default()
+    };
+    let ledger = embedded::Ledger::open_with(&folder, options).map_err(|error| {
         let absent = matches!(error, embedded::LedgerError::Absent(_));
         let failed = CliError::new("the embedded ledger can't be opened").because(error);
         if absent {
@@ -24,6 +76,9 @@ pub(crate) async fn serve(global: &Global, listen: Option<SocketAddr>) -> Result
         }
     })?;
     output::note(embedded::TRUST_NOTICE);
+    if let Some(address) = &external.address {
+        output::note(&format!("the chaincode is the one at {address}"));
+    }
     for channel in ledger.channels() {
         output::note(&format!(
             "channel {} of {}: {} blocks",

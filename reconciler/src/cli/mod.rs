@@ -202,6 +202,8 @@ enum LedgerCommand {
         /// Where to listen; loopback (default: the address that the data directory was made with).
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<std::net::SocketAddr>,
+        #[command(flatten)]
+        chaincode: ledger::External,
     },
 }
 
@@ -280,8 +282,8 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Down { yes } => down::run(global, error::Consent::given(yes)).await,
         Command::Serve => serve::run(global).await,
         Command::Ledger {
-            command: LedgerCommand::Serve { listen },
-        } => ledger::serve(global, listen).await,
+            command: LedgerCommand::Serve { listen, chaincode },
+        } => ledger::serve(global, listen, &chaincode).await,
         Command::Chaincode { command } => chaincode::run(global, command).await,
         Command::Channel { command } => channel::run(global, command).await,
         Command::Plan {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and what they share")]
 
+mod chaincode;
 mod crash;
 mod drift;
 mod input;

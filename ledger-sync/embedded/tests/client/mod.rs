@@ -26,7 +26,12 @@ pub(crate) const CHAINCODE: &str = "kv";
 
 /// The test's chaincode: `put K V`, `get K`, `del K`, `incr K`, `count START END K` (writes how many keys there are), `first START K`.
 pub(crate) fn program() -> Program {
-    Program::new(CHAINCODE, |stub, invocation| match run(stub, invocation) {
+    Program::new(CHAINCODE, answer)
+}
+
+/// Runs one transaction of the test's chaincode.
+pub(crate) fn answer(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Response {
+    match run(stub, invocation) {
         Ok(payload) => Response {
             status: 200,
             message: String::new(),
@@ -37,7 +42,7 @@ pub(crate) fn program() -> Program {
             message,
             payload: Vec::new(),
         },
-    })
+    }
 }
 
 fn run(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Result<Vec<u8>, (i32, String)> {
@@ -78,13 +83,18 @@ fn run(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Result<Vec<u8>, (i32
 
 /// A network of three members: `ch-1` = {dsp, vsp1}, `ch-2` = all.
 pub(crate) fn ledger(directory: &Path) -> Ledger {
+    ledger_of(directory, program())
+}
+
+/// The same network, with another chaincode.
+pub(crate) fn ledger_of(directory: &Path, program: Program) -> Ledger {
     let member = |name: &str, msp_id: &str| MemberSpec {
         name: name.into(),
         msp_id: msp_id.into(),
     };
     let members = vec![member("dsp", "DspMSP"), member("vsp1", "Vsp1MSP"), member("vsp2", "Vsp2MSP")];
     let options = Options {
-        program: program(),
+        program,
         ..Options::default()
     };
     let ledger = Ledger::init_with(&directory.join("ledger"), &NetworkSpec { members }, options).unwrap();
@@ -106,12 +116,13 @@ pub(crate) fn now() -> i64 {
 
 #[derive(Clone)]
 pub(crate) struct Client {
+    pub(crate) chaincode: &'static str,
     pub(crate) signer: std::sync::Arc<PemSigner>,
     pub(crate) gateway: GatewayClient<Channel>,
     pub(crate) deliver: DeliverClient<Channel>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Prepared {
     pub(crate) tx_id: String,
     pub(crate) envelope: Envelope,
@@ -127,6 +138,7 @@ impl Client {
         let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
         let most = protos::MAX_GRPC_MESSAGE_BYTES;
         Self {
+            chaincode: CHAINCODE,
             signer: std::sync::Arc::new(signer),
             gateway: GatewayClient::new(channel.clone()).max_decoding_message_size(most),
             deliver: DeliverClient::new(channel).max_decoding_message_size(most),
@@ -224,7 +236,7 @@ impl Client {
 
     /// Endorses and signs.
     pub(crate) async fn prepare(&mut self, channel: &str, args: &[&str]) -> Result<Prepared, Status> {
-        let (proposal, tx_id) = self.propose(channel, CHAINCODE, args);
+        let (proposal, tx_id) = self.propose(channel, self.chaincode, args);
         let mut envelope = self.endorse_proposal(channel, proposal).await?;
         envelope.signature = self.signer.sign(&envelope.payload).unwrap();
         Ok(Prepared { tx_id, envelope })
