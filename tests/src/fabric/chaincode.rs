@@ -103,7 +103,7 @@ impl Network<'_> {
 
     /// Packages the chaincode for a member's peer: the package's path, and its id.
     #[track_caller]
-    fn package(&self, member: &str) -> (String, String) {
+    pub(super) fn package(&self, member: &str) -> (String, String) {
         let path = self.folder().join(format!("{member}.tgz")).display().to_string();
         let mut package = self.world.bare_command(crate::world::binary());
         package.args([

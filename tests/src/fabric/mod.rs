@@ -8,6 +8,7 @@ mod binaries;
 mod builder;
 mod chaincode;
 mod channel;
+mod handout;
 mod member;
 mod network;
 mod node;

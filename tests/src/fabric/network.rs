@@ -19,10 +19,10 @@ const LOG_FORMAT: &str = "%{time:15:04:05.000} %{level:.4s} [%{module}] %{messag
 /// An orderer, and a peer for each member of the example.
 pub struct Network<'a> {
     pub(super) world: &'a World,
-    binaries: Binaries,
+    pub(super) binaries: Binaries,
     folder: PathBuf,
     organisations: Vec<Organisation>,
-    orderer_ports: OrdererPorts,
+    pub(super) orderer_ports: OrdererPorts,
     orderer: Node,
     peers: BTreeMap<String, Node>,
     pub(super) chaincodes: BTreeMap<String, Node>,
@@ -233,7 +233,7 @@ impl<'a> Network<'a> {
         path
     }
 
-    fn crypto(&self) -> PathBuf {
+    pub(super) fn crypto(&self) -> PathBuf {
         self.folder.join("crypto")
     }
 

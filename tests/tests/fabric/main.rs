@@ -4,4 +4,5 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and what they share")]
 
+mod channels;
 mod live;

@@ -1,6 +1,6 @@
 //! The live tests.
 
-mod example;
+pub(crate) mod example;
 mod history;
 mod kills;
 mod strangers;

@@ -1,0 +1,132 @@
+//! From nothing to a running consortium with `charter channel create` and `join`, and Charters that find their channels by themselves.
+
+use std::time::Duration;
+
+use tests::fabric::{Binaries, Network};
+use tests::{Ended, MEMBERS, World, command, until, until_within};
+
+use crate::live::example::{self, FIRST, SECOND};
+
+/// How long `create` and `join` may take: they run a dozen of Fabric's commands, one after the other.
+const CHANNEL: Duration = Duration::from_secs(180);
+
+#[track_caller]
+fn channel(world: &World, member: &str, words: &[&str]) -> Ended {
+    let mut all = vec!["channel"];
+    all.extend(words);
+    all.extend(["--member", member]);
+    command::run(world.command(&all), CHANNEL)
+}
+
+/// The channels that a running Charter says it follows.
+fn followed(world: &World, member: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(world.member(member).join("status.json")).unwrap_or_default();
+    let status: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let channels = status["channels"].as_object().cloned().unwrap_or_default();
+    channels
+        .into_iter()
+        .filter(|(_, one)| one["caught_up"] == true)
+        .map(|(name, _)| name)
+        .collect()
+}
+
+#[track_caller]
+fn follows(world: &World, member: &str, expected: &[&str]) {
+    until(&format!("{member} follows {expected:?}"), || {
+        let found = followed(world, member);
+        if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+}
+
+#[test]
+fn from_nothing_to_a_running_consortium() {
+    let world = World::new();
+    let Some(binaries) = Binaries::find() else { return };
+    let mut network = Network::start(&world, &binaries);
+    for member in MEMBERS {
+        network.settle(member, member == "city");
+    }
+    // Every Charter runs before there is a channel.
+    let members = example::serve(&world);
+
+    // Version 1: city and breeze. Nothing is run or written by a rehearsal.
+    let document = network.channel_document("city", FIRST.0, &FIRST.1, None);
+    let shown = channel(&world, "city", &["create", &document, "--dry-run"]).exits(0);
+    shown.says(&[
+        "configtxgen -configPath",
+        "OutOf(1, 'CityMSP.peer', 'BreezeMSP.peer')",
+        "osnadmin channel join",
+    ]);
+    assert!(!network.channel_folder("city", FIRST.0).exists());
+    let created = channel(&world, "city", &["create", &document]).exits(0);
+    let again = channel(&world, "city", &["create", &document])
+        .exits(0)
+        .says(&["already  first block", "already  orderer"]);
+    assert_eq!(created.stdout, again.stdout);
+    // With two members one approval is enough: the first commits.
+    channel(&world, "city", &["join", &document]).exits(0).says(&["done     chaincode"]);
+    let block = network.channel_folder("city", FIRST.0).join("smart-city-1.block");
+    let handed_out = block.display().to_string();
+    channel(&world, "breeze", &["join", &document, "--block", &handed_out])
+        .exits(0)
+        .says(&["done     approval", "already  chaincode"]);
+    for member in FIRST.1 {
+        follows(&world, member, &[FIRST.0]);
+    }
+    // VSP_2 is no party of version 1.
+    channel(&world, "tram", &["join", &document])
+        .exits(1)
+        .says(&["tram is no member of smart-city-1"]);
+
+    // Version 2: all three. The others have to approve, too.
+    let document = network.channel_document("city", SECOND.0, &SECOND.1, None);
+    channel(&world, "city", &["create", &document]).exits(0);
+    let waiting = channel(&world, "city", &["join", &document]).exits(2);
+    let waiting = waiting.says(&[
+        "waiting  chaincode",
+        "still to approve: breeze, tram",
+        "breeze (BreezeMSP), tram (TramMSP) runs",
+    ]);
+    assert!(!waiting.stderr.contains("PRIVATE"), "{waiting}");
+    // Who has another document joins nothing.
+    let other = network.channel_document("breeze", SECOND.0, &SECOND.1, Some(("timeout_ms: 200", "timeout_ms: 250")));
+    channel(&world, "breeze", &["join", &other])
+        .exits(1)
+        .says(&["Channel/Orderer/BatchTimeout", "compare your channel document"]);
+    channel(&world, "breeze", &["join", &document])
+        .exits(0)
+        .says(&["done     chaincode"]);
+    channel(&world, "tram", &["join", &document]).exits(0).says(&["already  chaincode"]);
+    // A second time, there is nothing left to do for anybody.
+    for member in MEMBERS {
+        let again = channel(&world, member, &["join", &document]).exits(0);
+        assert!(!again.stderr.contains("done     "), "{again}");
+    }
+    for (member, expected) in [
+        ("city", vec![FIRST.0, SECOND.0]),
+        ("breeze", vec![FIRST.0, SECOND.0]),
+        ("tram", vec![SECOND.0]),
+    ] {
+        follows(&world, member, &expected);
+    }
+
+    // What they agree on and order on these channels becomes real.
+    example::submit(&world);
+    example::converged(&world, 0);
+    let tram = world.store("tram");
+    assert!(tram.refs().keys().all(|name| name.ends_with(SECOND.0)), "{:?}", tram.refs());
+    for (_, member) in members {
+        member.stop();
+    }
+    // What was found once is known to the commands, and followed after a new start, also while no peer answers.
+    for member in MEMBERS {
+        network.kill_peer(member);
+    }
+    world.charter(&["status", "--member", "tram"]).says(&[SECOND.0]);
+    let serving = world.serve("tram");
+    until_within(Duration::from_secs(20), "the tram's Charter knows its channel", || {
+        let text = std::fs::read_to_string(world.member("tram").join("status.json")).unwrap_or_default();
+        if text.contains(SECOND.0) { Ok(()) } else { Err(text) }
+    });
+    serving.stop();
+}
