@@ -155,10 +155,15 @@ impl Up<'_> {
     fn enrol(&self, member: &NetworkMember) -> Result<Config, CliError> {
         let folder = std::path::absolute(targets::members(&self.global.data_dir).join(member.name.as_str()))
             .doing("cannot find the data directory")?;
-        let identity = folder.join("identity");
-        self.ledger
-            .export_identity(member.name.as_str(), &identity)
-            .map_err(|error| CliError::new(format!("{} can't be enrolled", member.name)).because(error))?;
+        let path = folder.join(crate::config::FILE_NAME);
+        let present = Config::read(&path);
+        let signer = present.as_ref().ok().and_then(|config| config.ledger.signer.clone());
+        // A member that keeps its key elsewhere gets none in a file.
+        if signer.is_none() {
+            self.ledger
+                .export_identity(member.name.as_str(), &folder.join("identity"))
+                .map_err(|error| CliError::new(format!("{} can't be enrolled", member.name)).because(error))?;
+        }
         let ledger = LedgerConfig {
             endpoint: access::endpoint(self.server.address()),
             tls_ca: "identity/tls-ca.pem".into(),
@@ -169,15 +174,13 @@ impl Up<'_> {
             msp: "identity/msp".into(),
             channels: self.network.channels_of(&member.name),
             discover: None,
-            signer: None,
+            signer,
             peers: Vec::new(),
         };
-        let path = folder.join(crate::config::FILE_NAME);
-        let config = match Config::read(&path) {
+        let config = match present {
             // What the member's engineer has changed stays; only where the ledger is follows the ledger.
             Ok(mut config) => {
-                let signer = config.ledger.signer.take();
-                config.ledger = LedgerConfig { signer, ..ledger };
+                config.ledger = ledger;
                 config
             }
             Err(_) if !path.exists() => {

@@ -57,6 +57,10 @@ fn transactions_reports_and_commits_are_signed_in_the_token() {
     ledger.stop();
     town.world.charter(&["verify"]).exits(0);
     town.world.charter(&["replay", "--compare"]).exits(0);
+    // Bringing the example up again puts no key in a file.
+    town.world.up().exits(0);
+    assert!(!town.folder().join("identity/msp/keystore").exists());
+    assert_eq!(town.store().good_commits(ACTUAL).len(), 2);
 
     let status = std::fs::read_to_string(town.folder().join("status.json")).unwrap_or_default();
     for (what, text) in [("log", log), ("store", town.store().all_contents()), ("status", status)] {
