@@ -157,11 +157,13 @@ impl std::error::Error for Fault {}
 const REFUSED: [&str; 3] = ["status=FORBIDDEN", "status=BAD_REQUEST", "status=REQUEST_ENTITY_TOO_LARGE"];
 /// What a peer says to somebody who is no member, or whose key it doesn't know. Some of these come with a code that looks as
 /// if trying again would help.
-const PERMANENT: [&str; 4] = [
+const PERMANENT: [&str; 6] = [
     "creator org unknown",
     "creator is malformed",
     "access denied",
     "could not get last config for channel",
+    "client identity expired",
+    "incorrect timestamp",
 ];
 /// What a peer says while its chaincode is starting or others are away.
 const PASSING: [&str; 2] = [
@@ -170,7 +172,7 @@ const PASSING: [&str; 2] = [
 ];
 
 /// What to do about what peers say. The first that fits is told.
-const ADVICE: [(&str, &str); 12] = [
+const ADVICE: [(&str, &str); 13] = [
     (
         "invalid peer certificate: certificate expired",
         "the peer's TLS certificate is past its end, or this machine's clock is wrong",
@@ -190,6 +192,10 @@ const ADVICE: [(&str, &str); 12] = [
     (
         "expired",
         "a certificate is past its end: enrol again, and replace it in the folder that ledger.msp names",
+    ),
+    (
+        "incorrect timestamp",
+        "this machine's clock and the peer's are too far apart: set both by the network's time",
     ),
     (
         "access denied",
