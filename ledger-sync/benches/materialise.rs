@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use ledger_sync::reexecute::Reexecution;
 use ledger_sync::testing::{Emit, MemoryNetwork};
 use ledger_sync::verify::Verified;
 use ledger_sync::{BlockVerifier, Ledger, Materialiser, Options, catch_up};
@@ -166,7 +167,11 @@ async fn everything(network: &Arc<MemoryNetwork>, events: usize) -> f64 {
         Arc::new(network.ledger("EnergyMSP")),
         store,
         network.channel().clone(),
-        Options::default(),
+        // No chaincode made these events.
+        Options {
+            reexecution: Reexecution::Off,
+            ..Options::default()
+        },
     )
     .await
     .unwrap();
