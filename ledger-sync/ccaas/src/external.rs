@@ -20,7 +20,7 @@ use tonic::{Request, Streaming};
 use crate::answers::Answers;
 use crate::calls::{Key, key};
 use crate::package::is_address;
-use crate::stub::{bounded, error, message};
+use crate::stub::{bounded, error, fitting, message};
 use crate::transaction::sentence;
 use crate::{DialError, PeerLimits};
 
@@ -160,10 +160,11 @@ impl Inner {
             args: invocation.args.to_vec(),
             ..ChaincodeInput::default()
         };
-        link.send(ChaincodeMessage {
+        let transaction = ChaincodeMessage {
             proposal: Some(proposal.clone()),
             ..message(&key, Type::Transaction, input.encode_to_vec())
-        })?;
+        };
+        link.send(fitting(transaction, self.dial.limits.message_bytes)?)?;
         let mut answers = Answers::new(stub, &self.dial.chaincode, &self.dial.limits);
         loop {
             let received = live.next(deadline)?;
@@ -184,7 +185,10 @@ impl Inner {
                     let text = bounded(&String::from_utf8_lossy(&received.payload), LONGEST);
                     return Err(format!("transaction returned with failure: {text}"));
                 }
-                _ => link.send(answers.answer(received))?,
+                kind => {
+                    let answer = fitting(answers.answer(received), self.dial.limits.message_bytes);
+                    link.send(answer.unwrap_or_else(|why| error(&key, &format!("{} failed: {why}", kind.as_str_name()))))?;
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How much a chaincode server takes and holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The most bytes of one message that is received; Fabric's own bound by default.
+    /// The most bytes of one message, received or sent; Fabric's own bound by default.
     pub message_bytes: usize,
     /// The most streams, which is the most peers, at a time.
     pub streams: usize,
@@ -44,7 +44,7 @@ impl Default for Limits {
 /// How much a peer's side of the protocol takes from a chaincode, and how long it waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerLimits {
-    /// The most bytes of one message that is received.
+    /// The most bytes of one message, received or sent.
     pub message_bytes: usize,
     /// The results of one page of a range query, as Fabric's peers send them.
     pub page: usize,

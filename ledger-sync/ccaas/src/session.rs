@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tonic::{Status, Streaming};
 
 use crate::calls::{self, Calls, Delivery, Key};
-use crate::stub::{LONGEST, Outbound, Remote, bounded, error, message};
+use crate::stub::{LONGEST, Outbound, Remote, bounded, error, fitting, message};
 use crate::transaction::Transaction;
 use crate::{Limits, Program};
 
@@ -332,9 +332,10 @@ impl Run {
             message: response.message,
             payload: response.payload,
         };
-        Ok(ChaincodeMessage {
+        let completed = ChaincodeMessage {
             chaincode_event: event,
             ..message(&self.key, Type::Completed, response.encode_to_vec())
-        })
+        };
+        fitting(completed, self.shared.limits.message_bytes)
     }
 }

@@ -47,6 +47,16 @@ pub(crate) fn bounded(text: &str, most: usize) -> String {
     text.chars().take(most).collect()
 }
 
+/// Holds a message to the bound: one above it would end the stream, and every transaction on it.
+pub(crate) fn fitting(message: ChaincodeMessage, most: usize) -> Result<ChaincodeMessage, String> {
+    let bytes = message.encoded_len();
+    if bytes > most {
+        let kind = message.r#type().as_str_name();
+        return Err(format!("the message {kind} has {bytes} bytes; the limit is {most}"));
+    }
+    Ok(message)
+}
+
 /// The ERROR that ends a transaction.
 pub(crate) fn error(key: &Key, text: &str) -> ChaincodeMessage {
     message(key, Type::Error, text.as_bytes().to_vec())
@@ -75,10 +85,9 @@ impl<'a> Remote<'a> {
     /// Sends one call and waits for its answer.
     fn call(&mut self, kind: Type, payload: Vec<u8>) -> Result<Vec<u8>, StubError> {
         let gone = || StubError("the peer's stream has ended".into());
+        let call = fitting(message(self.key, kind, payload), self.limits.message_bytes).map_err(StubError)?;
         let answer = self.calls.expect(self.key).ok_or_else(gone)?;
-        self.outbound
-            .blocking_send(Ok(message(self.key, kind, payload)))
-            .map_err(|_| gone())?;
+        self.outbound.blocking_send(Ok(call)).map_err(|_| gone())?;
         let answer = answer.recv_timeout(self.limits.answer).map_err(|error| match error {
             RecvTimeoutError::Disconnected => gone(),
             RecvTimeoutError::Timeout => StubError(format!(

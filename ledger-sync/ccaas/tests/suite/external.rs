@@ -330,6 +330,30 @@ async fn bounds_of_ranges_are_told() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_too_large_is_an_error() {
+    let address = scripted(|mut script| async move {
+        script.register().await;
+        let tx = script.transaction().await;
+        let range = GetStateByRange {
+            start_key: "k".into(),
+            end_key: "l".into(),
+            ..GetStateByRange::default()
+        };
+        refused(
+            &script.call(&tx, Type::GetStateByRange, range.encode_to_vec()).await,
+            "the limit is 1000",
+        );
+        script.complete(&tx).await;
+        script.held().await;
+    })
+    .await;
+    let mut dial = Dial::new(address.to_string());
+    dial.limits.message_bytes = 1_000;
+    let (response, _) = run(&External::new(dial).unwrap(), 1).await;
+    assert_eq!(response.status, 200, "{response:?}");
+}
+
+#[tokio::test]
 async fn a_chaincode_that_is_not_there_is_found_again_when_it_is() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests, their helpers included")]
 
 mod external;
+mod misbehaviour;
 mod peer;
 mod proposals;
 mod same;

@@ -7,13 +7,12 @@ use chaincode::stub::{Invocation, Response, Stub};
 use prost::Message;
 use protos::peer::chaincode_message::Type;
 use protos::peer::{ChaincodeMessage, DelState, GetState, GetStateByRange, PutState, QueryStateClose, QueryStateNext};
-use tonic::Code;
 
 use crate::peer::{Peer, completed, message, ok, page, refused, serve, transaction};
 use crate::proposals::{NOW, Proposed, args, somebody};
 
 /// Reads the key that it is given, writes what it read under another one, and tells of it.
-fn copy(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Response {
+pub(crate) fn copy(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Response {
     let key = String::from_utf8(invocation.args[0].clone()).unwrap();
     match stub.get_state(&key) {
         Ok(value) => {
@@ -31,12 +30,12 @@ fn copy(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Response {
     }
 }
 
-fn proposed(number: u64, key: &str) -> Proposed {
+pub(crate) fn proposed(number: u64, key: &str) -> Proposed {
     Proposed::new(number, &somebody(), &args(&[key]))
 }
 
 /// Answers the calls of one transaction that runs [`copy`], the value being its key's, and gives its end.
-async fn play(peer: &mut Peer, key: &str) -> ChaincodeMessage {
+pub(crate) async fn play(peer: &mut Peer, key: &str) -> ChaincodeMessage {
     loop {
         let call = peer.next().await;
         match call.r#type() {
@@ -370,136 +369,5 @@ async fn a_panic_is_one_transactions_error() {
     refused(&peer.next().await, "panicked");
     peer.start(&proposed(2, "calm")).await;
     completed(&peer.next().await);
-    server.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_message_that_is_not_understood_ends_nothing_else() {
-    let server = serve(Limits::default(), copy).await;
-    let mut peer = Peer::registered(&server).await;
-    let one = proposed(1, "a");
-    peer.start(&one).await;
-    peer.next().await;
-    for unknown in [12, 99, Type::GetState.into(), Type::Register.into()] {
-        let mut message = message(Type::Undefined, "beef", b"?");
-        message.r#type = unknown;
-        peer.send(message.clone()).await;
-        let told = peer.next().await;
-        assert_eq!(told.txid, "beef");
-        refused(&told, "does not understand");
-        message.txid.clear();
-        peer.send(message).await;
-    }
-    peer.say(Type::Response, &one.tx_id, b"a").await;
-    completed(&play(&mut peer, "a").await);
-    server.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_peer_that_does_not_register_is_told_so() {
-    let server = serve(Limits::default(), copy).await;
-    let mut peer = Peer::connect(&server).await;
-    peer.next().await;
-    peer.start(&proposed(1, "a")).await;
-    let ended = peer.end().await.unwrap_err();
-    assert_eq!(ended.code(), Code::FailedPrecondition);
-    assert!(ended.message().contains("TRANSACTION"), "{ended}");
-
-    let mut peer = Peer::connect(&server).await;
-    peer.next().await;
-    peer.say(Type::Error, "", b"chaincode is registered already").await;
-    let ended = peer.end().await.unwrap_err();
-    assert!(ended.message().contains("registered already"), "{ended}");
-    server.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_peer_that_is_silent_while_registering_is_given_up() {
-    let limits = Limits {
-        answer: std::time::Duration::from_millis(50),
-        ..Limits::default()
-    };
-    let server = serve(limits, copy).await;
-    let ended = Peer::connect(&server).await.end().await.unwrap_err();
-    assert_eq!(ended.code(), Code::DeadlineExceeded);
-    // The same bound holds for the answer to a call.
-    let mut peer = Peer::registered(&server).await;
-    peer.start(&proposed(1, "a")).await;
-    peer.next().await;
-    let end = completed(&peer.next().await);
-    assert!(end.status == 500 && end.message.contains("has not answered GET_STATE"), "{end:?}");
-    server.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_message_above_the_limit_ends_that_stream_with_a_reason() {
-    let limits = Limits {
-        message_bytes: 64 * 1024,
-        ..Limits::default()
-    };
-    let server = serve(limits, copy).await;
-    let mut other = Peer::registered(&server).await;
-    let peer = Peer::registered(&server).await;
-    peer.start(&Proposed::new(1, &somebody(), &[vec![7; 100 * 1024]])).await;
-    let ended = peer.end().await.unwrap_err();
-    assert!(ended.message().contains("can't be taken"), "{ended}");
-    other.start(&proposed(2, "a")).await;
-    completed(&play(&mut other, "a").await);
-    server.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_peer_that_goes_away_in_mid_transaction_takes_only_its_own_with_it() {
-    let limits = Limits {
-        transactions: 1,
-        running: 1,
-        streams: 2,
-        ..Limits::default()
-    };
-    let server = serve(limits, copy).await;
-    for _ in 0..3 {
-        let mut peer = Peer::registered(&server).await;
-        peer.start(&proposed(1, "a")).await;
-        assert_eq!(peer.next().await.r#type(), Type::GetState);
-        drop(peer);
-        // The one place is free again as soon as the server has noticed.
-        let mut next = Peer::registered(&server).await;
-        let one = proposed(2, "b");
-        loop {
-            next.start(&one).await;
-            let first = next.next().await;
-            if first.r#type() == Type::GetState {
-                next.say(Type::Response, &one.tx_id, b"b").await;
-                break;
-            }
-            refused(&first, "1 transactions");
-            tokio::task::yield_now().await;
-        }
-        completed(&play(&mut next, "b").await);
-    }
-    server.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn streams_are_bounded() {
-    let limits = Limits {
-        streams: 1,
-        ..Limits::default()
-    };
-    let server = serve(limits, copy).await;
-    let mut first = Peer::registered(&server).await;
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", server.address()))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
-    let second = protos::peer::chaincode_client::ChaincodeClient::new(channel)
-        .connect(tokio_stream::empty())
-        .await
-        .unwrap_err();
-    assert_eq!(second.code(), Code::ResourceExhausted);
-    first.start(&proposed(1, "a")).await;
-    let end = play(&mut first, "a").await;
-    completed(&end);
     server.stop().await.unwrap();
 }
