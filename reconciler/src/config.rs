@@ -80,6 +80,9 @@ pub struct LedgerConfig {
     /// Further peers, asked in their order when the one before them can't serve.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<FurtherPeer>,
+    /// A peer of another member, whose blocks have to be the same: the validation codes and the state are not one peer's word then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<FurtherPeer>,
 }
 
 /// A peer beside the first.
@@ -194,6 +197,7 @@ impl Config {
         let mut endpoints = BTreeSet::new();
         for (key, endpoint) in std::iter::once(("ledger.endpoint", &self.ledger.endpoint))
             .chain(self.ledger.peers.iter().map(|peer| ("ledger.peers.endpoint", &peer.endpoint)))
+            .chain(self.ledger.witness.iter().map(|peer| ("ledger.witness.endpoint", &peer.endpoint)))
         {
             if !endpoint.starts_with("https://") {
                 return Err(format!("{key} has to start with https://"));

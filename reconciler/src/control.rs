@@ -9,6 +9,8 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ledger_sync::Testimony;
+use ledger_sync::reexecute::Standing;
 use serde::{Deserialize, Serialize};
 use state::canonical::Digest;
 use state::ids::Channel;
@@ -53,6 +55,12 @@ pub struct ChannelStatus {
     pub ledger_error: Option<String>,
     /// Why the channel is frozen, if it is.
     pub frozen: Option<String>,
+    /// What running the transactions again has found.
+    #[serde(default)]
+    pub rerun: Option<Standing>,
+    /// How far a second peer has confirmed the blocks, where there is one.
+    #[serde(default)]
+    pub testimony: Option<Testimony>,
     /// Whether applying is paused.
     pub paused: bool,
     /// The last pass.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger_sync::{FollowError, Follower, Ledger, Options, Progress};
+use ledger_sync::{FollowError, Follower, Ledger, Options, Progress, frozen};
 use msp::{MspError, Signer};
 use notify::{RecursiveMode, Watcher};
 use providers::Provider;
@@ -354,6 +354,43 @@ async fn settle_reports(ledger: Arc<dyn Ledger>, channel: Channel, mut follow: w
     }
 }
 
+/// Follows a channel until the service stops or an error ends it, which is in its progress. What was frozen is followed again when
+/// somebody has thawed it.
+async fn followed(
+    ledger: Arc<dyn Ledger>,
+    store: Store,
+    channel: Channel,
+    interval: Duration,
+    progress: watch::Sender<Progress>,
+    mut woken: watch::Receiver<u64>,
+    stopping: Shutdown,
+) {
+    loop {
+        let follower = Follower {
+            ledger: ledger.clone(),
+            store: store.clone(),
+            channel: channel.clone(),
+            options: Options::default(),
+        };
+        match follower.run(progress.clone(), until(stopping.clone())).await {
+            Err(error) if error.freezes() => {}
+            _ => return,
+        }
+        loop {
+            tokio::select! {
+                () = until(stopping.clone()) => return,
+                _ = woken.changed() => {}
+                () = tokio::time::sleep(interval) => {}
+            }
+            if frozen::read(&store, &channel).is_none() {
+                break;
+            }
+        }
+        tracing::info!(%channel, "the channel was thawed: it is followed again");
+        progress.send_modify(|progress| progress.last_error = None);
+    }
+}
+
 /// What every channel that is followed is given.
 struct Following {
     place: Workplace,
@@ -368,23 +405,21 @@ impl Following {
     /// Begins to follow a channel and to keep it in order.
     fn begin(&self, channel: &Channel, tasks: &mut JoinSet<()>) {
         let (progress, follow) = watch::channel(Progress::default());
-        let follower = Follower {
-            ledger: self.ledger.clone(),
-            store: self.place.store.clone(),
-            channel: channel.clone(),
-            options: Options::default(),
-        };
         tasks.spawn(settle_reports(
             self.ledger.clone(),
             channel.clone(),
             follow.clone(),
             until(self.stopping.clone()),
         ));
-        let ended = until(self.stopping.clone());
-        tasks.spawn(async move {
-            // What ends it is in its progress, which the loop below shows.
-            let _ = follower.run(progress, ended).await;
-        });
+        tasks.spawn(followed(
+            self.ledger.clone(),
+            self.place.store.clone(),
+            channel.clone(),
+            self.place.config.interval(),
+            progress,
+            self.woken.clone(),
+            self.stopping.clone(),
+        ));
         let reconcile = Loop {
             controller: self.place.controller(channel, self.ledger.clone()),
             channel: channel.clone(),
@@ -587,5 +622,7 @@ fn take(status: &mut ChannelStatus, progress: &Progress, paused: bool) {
     status.caught_up = progress.caught_up;
     status.ledger_error.clone_from(&progress.last_error);
     status.frozen.clone_from(&progress.frozen);
+    status.rerun = progress.rerun;
+    status.testimony.clone_from(&progress.testimony);
     status.paused = paused;
 }

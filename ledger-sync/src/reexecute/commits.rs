@@ -6,10 +6,13 @@ use protos::commit_hash::{Update, Version, commit_hash};
 use protos::envelope::Namespace;
 use state::canonical::Digest;
 
+/// Namespace, collection and key.
+type Key<'a> = (&'a str, &'a str, &'a [u8]);
+
 /// The last writes of a block, by namespace, collection and key.
 #[derive(Debug, Default)]
 pub(super) struct Writes<'a> {
-    last: BTreeMap<(&'a str, &'a str, &'a [u8]), (Option<&'a [u8]>, Version)>,
+    last: BTreeMap<Key<'a>, (Option<&'a [u8]>, Version)>,
     /// Whether something was written that only a peer's own state tells: a key's metadata without its value.
     incomplete: bool,
 }

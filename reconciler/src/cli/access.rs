@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use embedded::{LedgerError, Server};
 use ledger_sync::gateway::{ClientTls, GatewayClient, GatewayConfig, PeerConfig, Timeouts};
-use ledger_sync::{Ledger, Pending};
+use ledger_sync::limits::WITNESS_PATIENCE;
+use ledger_sync::{Ledger, Pending, Witnessed};
 use msp::Signer;
 
 use super::error::{CliError, Doing};
@@ -151,14 +152,25 @@ pub(crate) fn connect(config: &Config, endpoint: Option<&str>) -> Result<Arc<dyn
             });
         }
     }
-    let gateway = GatewayConfig {
-        peers,
-        client_tls: client_tls(config)?,
-        timeouts: Timeouts::default(),
-        pending: Pending::new(config.pending()),
+    let identity = signer(config)?;
+    let called = |peers| -> Result<Arc<dyn Ledger>, CliError> {
+        let gateway = GatewayConfig {
+            peers,
+            client_tls: client_tls(config)?,
+            timeouts: Timeouts::default(),
+            pending: Pending::new(config.pending()),
+        };
+        let client = GatewayClient::connect(gateway, identity.clone()).doing("the ledger can't be called as configured")?;
+        Ok(Arc::new(client))
     };
-    let client = GatewayClient::connect(gateway, signer(config)?).doing("the ledger can't be called as configured")?;
-    Ok(Arc::new(client))
+    let first = called(peers)?;
+    let Some(witness) = &ledger.witness else { return Ok(first) };
+    let second = called(vec![PeerConfig {
+        endpoint: witness.endpoint.clone(),
+        tls_ca_pem: authority(witness.tls_ca.as_ref().unwrap_or(&ledger.tls_ca))?,
+        server_name: witness.server_name.clone(),
+    }])?;
+    Ok(Arc::new(Witnessed::new(first, second, WITNESS_PATIENCE)))
 }
 
 /// The TLS client certificate of a member, if it has one.

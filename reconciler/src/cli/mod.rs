@@ -17,6 +17,7 @@ mod standing;
 mod status;
 mod submit;
 mod targets;
+mod thaw;
 mod up;
 mod verify;
 
@@ -178,6 +179,8 @@ enum Command {
     Resume,
     /// Asks for a pass now.
     Reconcile,
+    /// Ends a channel's freezing, once a person has found out why it was frozen; needs --channel.
+    Thaw,
     /// Prints the version.
     Version,
     /// Prints the JSON schema of a document.
@@ -311,6 +314,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Pause => pause::run(global, pause::Word::Pause).await,
         Command::Resume => pause::run(global, pause::Word::Resume).await,
         Command::Reconcile => pause::run(global, pause::Word::Reconcile).await,
+        Command::Thaw => thaw::run(global).await,
         Command::Version => {
             output::line(&format!("charter {}", env!("CARGO_PKG_VERSION")));
             Ok(Exit::Clean)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ledger_sync::{Testimony, frozen};
 use serde::Serialize;
 use state::ids::{Channel, MemberId};
 use state::reported::Head;
@@ -23,6 +24,8 @@ struct One {
     block: Option<u64>,
     desired: Option<String>,
     service: Option<ChannelStatus>,
+    frozen: Option<String>,
+    witnessed: bool,
     pid: Option<u32>,
     paused: bool,
     resources: Vec<Standing>,
@@ -64,6 +67,8 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
                 in_force: agreement.is_some_and(|record| record.in_force),
                 block: cursor.map(|cursor| cursor.position.block),
                 desired: view.desired_commit.map(|commit| commit.to_string()),
+                frozen: frozen::read(&store, &channel).map(|frozen| frozen.reason),
+                witnessed: config.ledger.witness.is_some(),
                 pid: service.as_ref().map(|service| service.pid),
                 service: service.as_ref().and_then(|service| service.channels.get(&channel).cloned()),
                 paused: control.paused(&channel),
@@ -90,12 +95,28 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
             }
             show(channel, &all.iter().filter(|one| one.channel == *channel).collect::<Vec<_>>());
         }
-        output::note("\ntrust: hash chain, orderer and creator signatures are checked here; validation codes are the peer's word");
+        output::note(&format!("\n{}", trust(all.iter().all(|one| one.witnessed))));
     }
-    let unwell = all
-        .iter()
-        .any(|one| one.service.as_ref().is_some_and(|service| service.frozen.is_some()));
+    let unwell = all.iter().any(|one| one.why_frozen().is_some());
     Ok(if unwell { Exit::Error } else { Exit::Clean })
+}
+
+impl One {
+    /// Why the channel is frozen: as its service says, or as it was recorded.
+    fn why_frozen(&self) -> Option<&String> {
+        let service = self.service.as_ref().and_then(|service| service.frozen.as_ref());
+        service.or(self.frozen.as_ref())
+    }
+}
+
+/// What is checked here, and what is somebody's word, in one line.
+pub(super) fn trust(witnessed: bool) -> String {
+    let rest = if witnessed {
+        "a second peer confirms the validation codes and the state behind them"
+    } else {
+        "that a transaction is a duplicate or malformed is one peer's word (ledger.witness names a second one)"
+    };
+    format!("trust: hash chain and all signatures are checked here, and every transaction is run again; {rest}")
 }
 
 fn said(member: &MemberId, head: &Head) -> Said {
@@ -121,8 +142,9 @@ fn show(channel: &Channel, all: &[&One]) {
     output::line(&format!("{channel}: {}", output::plain(&agreement)));
     let rows = all.iter().map(|one| {
         let service = match (&one.service, one.pid) {
-            (Some(service), Some(pid)) if service.frozen.is_some() => format!("pid {pid}, FROZEN"),
+            (_, Some(pid)) if one.why_frozen().is_some() => format!("pid {pid}, FROZEN"),
             (Some(service), Some(pid)) => format!("pid {pid}, {}", if service.connected { "following" } else { "ledger away" }),
+            _ if one.frozen.is_some() => "not running, FROZEN".into(),
             _ => "not running".into(),
         };
         let report = one.reports.iter().find(|said| said.member == one.member);
@@ -160,6 +182,36 @@ fn show(channel: &Channel, all: &[&One]) {
     standing::table(&first.resources);
 }
 
+/// What running transactions again and a second peer have said, where that is more than that all is well.
+fn checked(member: &MemberId, service: &ChannelStatus) {
+    if let Some(rerun) = service.rerun.filter(|rerun| rerun.undecided > 0) {
+        output::line(&format!(
+            "  {member}: of {} block{} {} transaction{} called invalid on the peer's word alone",
+            rerun.block,
+            if rerun.block == 1 { "" } else { "s" },
+            rerun.undecided,
+            if rerun.undecided == 1 { " is" } else { "s are" }
+        ));
+    }
+    if let Some(said) = &service.testimony {
+        output::line(&format!("  {member}: {}", output::plain(&testimony(said))));
+    }
+}
+
+/// What a second peer has confirmed, in words.
+pub(super) fn testimony(said: &Testimony) -> String {
+    let confirmed = said.confirmed.map_or_else(
+        || "has confirmed nothing yet".into(),
+        |block| format!("confirms up to block {block}"),
+    );
+    let waiting = match said.waiting {
+        0 => String::new(),
+        waiting => format!(", {waiting} blocks are on one peer's word"),
+    };
+    let away = said.away.as_ref().map(|why| format!(", it is away: {why}")).unwrap_or_default();
+    format!("the second peer {} {confirmed}{waiting}{away}", said.endpoint)
+}
+
 fn wrong(one: &One) {
     let member = &one.member;
     if one.paused {
@@ -168,13 +220,16 @@ fn wrong(one: &One) {
     for failed in &one.unresolved {
         output::line(&format!("  {member} failed: {}", output::plain(failed)));
     }
-    let Some(service) = &one.service else { return };
-    if let Some(why) = &service.frozen {
+    if let Some(why) = one.why_frozen() {
         output::line(&format!(
-            "  {member} is frozen: {}; nothing is deleted, and a person has to look",
-            output::plain(why)
+            "  {member} is frozen: {}; nothing is deleted, and a person has to look; then charter thaw --channel {}",
+            output::plain(why),
+            one.channel
         ));
-    } else if let Some(why) = &service.ledger_error {
+    }
+    let Some(service) = &one.service else { return };
+    checked(member, service);
+    if let Some(why) = service.ledger_error.as_ref().filter(|_| one.why_frozen().is_none()) {
         output::line(&format!(
             "  {member} can't follow the ledger: {}; it is tried again, and nothing is torn down because of it",
             output::plain(why)

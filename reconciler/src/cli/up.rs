@@ -176,6 +176,7 @@ impl Up<'_> {
             discover: None,
             signer,
             peers: Vec::new(),
+            witness: None,
         };
         let config = match present {
             // What the member's engineer has changed stays; only where the ledger is follows the ledger.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ledger_sync::branches::{CHANNEL, ChannelRecord};
-use ledger_sync::{Reexecution, evidence};
+use ledger_sync::{Reexecution, Testimony, evidence};
 use msp::sshsig;
 use serde::Serialize;
 use state::canonical::Digest;
@@ -14,7 +14,7 @@ use state::paths;
 
 use super::access::{self, Access};
 use super::error::{CliError, Doing, Exit};
-use super::{Format, Global, output, targets};
+use super::{Format, Global, output, status, targets};
 use crate::config::Config;
 use crate::{identity, view};
 
@@ -25,6 +25,12 @@ struct Row {
     blocks: u64,
     events: u64,
     quarantined: u64,
+    /// Transactions that were run again, all the same as recorded.
+    rerun: u64,
+    /// Transactions that are called invalid on the peer's word alone.
+    undecided: u64,
+    /// What a second peer has confirmed, where there is one.
+    testimony: Option<Testimony>,
     reports: u64,
     commits: usize,
     /// The keys that signed the commits, by fingerprint.
@@ -63,6 +69,7 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
             let found = evidence::check(ledger.as_ref(), &channel, taken.genesis, &taken.cursors, Reexecution::Enforced)
                 .await
                 .map_err(|error| CliError::new(format!("channel {channel} does not stand up to the check")).because(error))?;
+            let testimony = ledger.testimony(&channel);
             let mut keys = Keys::of(&config, signer.certificate().public_key())?;
             keys.seen(found.keys.get(config.ledger.msp_id.as_str()).into_iter().flatten());
             let signed = commits(&store, &channel, &keys)?;
@@ -70,10 +77,13 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
                 member: config.member.clone(),
                 commits: signed.values().map(|row| row.commits).sum(),
                 keys: signed,
+                testimony,
                 channel,
                 blocks: found.blocks,
                 events: found.events,
                 quarantined: found.quarantined,
+                rerun: found.rerun.map_or(0, |rerun| rerun.transactions),
+                undecided: found.rerun.map_or(0, |rerun| rerun.undecided),
                 reports: found.reports.values().sum(),
             });
         }
@@ -83,7 +93,8 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
         output::json(&rows)?;
     } else {
         let cells = |row: &Row| {
-            let numbers = [row.blocks, row.events, row.quarantined, row.reports, row.commits as u64].map(|number| number.to_string());
+            let numbers = [row.blocks, row.events, row.quarantined, row.rerun, row.reports, row.commits as u64];
+            let numbers = numbers.map(|number| number.to_string());
             [row.member.to_string(), row.channel.to_string()]
                 .into_iter()
                 .chain(numbers)
@@ -96,13 +107,29 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
                 "blocks",
                 "events",
                 "quarantined",
+                "run again",
                 "signed reports",
                 "signed commits",
             ],
             rows.iter().map(cells).collect(),
         );
-        output::note("good: the hash chain, the signatures of orderers and creators, of every report, and of every commit of actual/");
-        output::note("validation codes are the peer's word");
+        output::note(
+            "good: the hash chain, the signatures of orderers, creators and endorsers, of every report, and of every commit of actual/;\n\
+             every transaction, run again, gives what the ledger recorded",
+        );
+        output::note(&status::trust(rows.iter().all(|row| row.testimony.is_some())));
+        for row in &rows {
+            if row.undecided > 0 {
+                output::note(&format!(
+                    "{} of {}: {} transactions are called invalid on the peer's word alone",
+                    row.channel, row.member, row.undecided
+                ));
+            }
+            if let Some(said) = &row.testimony {
+                let said = output::plain(&status::testimony(said));
+                output::note(&format!("{} of {}: {said}", row.channel, row.member));
+            }
+        }
         for row in &rows {
             for (key, KeyRow { commits, .. }) in row.keys.iter().filter(|(_, row)| row.known == Known::Identity) {
                 output::note(&format!(
@@ -112,7 +139,14 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
             }
         }
     }
-    Ok(Exit::Clean)
+    let unconfirmed = |row: &&Row| row.testimony.as_ref().is_some_and(|said| said.waiting > 0);
+    match rows.iter().find(unconfirmed) {
+        Some(row) => Err(
+            CliError::new(format!("the second peer has not confirmed every block of {}", row.channel))
+                .next("charter verify, when it can be reached and has all blocks"),
+        ),
+        None => Ok(Exit::Clean),
+    }
 }
 
 /// What the store has taken in of a channel.
