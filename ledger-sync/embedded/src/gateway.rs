@@ -20,6 +20,8 @@ use tonic::{Request, Response, Status};
 
 use crate::Ledger;
 use crate::channel::{Channel, Core, NotQueued};
+use crate::commit::Committed;
+use crate::deadline::within;
 use crate::endorse::{self, chain};
 use crate::ledger::now;
 use crate::status::{Call, Denied, Policy, Refusal, Signed, authorise, no_config, quoted};
@@ -96,24 +98,22 @@ pub(crate) fn stream_permit(ledger: &Ledger) -> Result<OwnedSemaphorePermit, Sta
 #[tonic::async_trait]
 impl Gateway for GatewayService {
     async fn evaluate(&self, request: Request<EvaluateRequest>) -> Result<Response<EvaluateResponse>, Status> {
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         let (proposal, organisations) = (request.proposed_transaction, request.target_organizations);
-        let result = self
-            .with_proposal(Call::Evaluate, proposal, organisations, |asked, accepted| {
-                endorse::evaluate(asked.ledger, asked.core, accepted, asked.proposal)
-            })
-            .await?;
+        let answer = self.with_proposal(Call::Evaluate, proposal, organisations, |asked, accepted| {
+            endorse::evaluate(asked.ledger, asked.core, accepted, asked.proposal)
+        });
+        let result = within(&metadata, "evaluate timeout expired", answer).await?;
         Ok(Response::new(EvaluateResponse { result: Some(result) }))
     }
 
     async fn endorse(&self, request: Request<EndorseRequest>) -> Result<Response<EndorseResponse>, Status> {
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         let (proposal, organisations) = (request.proposed_transaction, request.endorsing_organizations);
-        let prepared = self
-            .with_proposal(Call::Endorse, proposal, organisations, |asked, accepted| {
-                endorse::endorse(asked.ledger, asked.core, accepted, asked.proposal, asked.organisations)
-            })
-            .await?;
+        let answer = self.with_proposal(Call::Endorse, proposal, organisations, |asked, accepted| {
+            endorse::endorse(asked.ledger, asked.core, accepted, asked.proposal, asked.organisations)
+        });
+        let prepared = within(&metadata, "endorsement timeout expired while collecting first endorsement", answer).await?;
         Ok(Response::new(EndorseResponse {
             prepared_transaction: Some(prepared),
         }))
@@ -170,7 +170,7 @@ impl Gateway for GatewayService {
     }
 
     async fn commit_status(&self, request: Request<SignedCommitStatusRequest>) -> Result<Response<CommitStatusResponse>, Status> {
-        let signed = request.into_inner();
+        let (metadata, _, signed) = request.into_parts();
         if signed.request.is_empty() {
             return Err(Status::invalid_argument("a commit status request is required"));
         }
@@ -187,25 +187,12 @@ impl Gateway for GatewayService {
         }
         let channel = self.readable(&request.channel_id, &request.identity, (&signed.request, &signed.signature))?;
         let _permit = self.stream_permit()?;
-        let mut progress = channel.core.progress();
-        let mut closing = self.closing.clone();
-        loop {
-            let stopped_now = progress.borrow_and_update().stopped;
-            if let Some(committed) = channel.core.committed(&request.transaction_id) {
-                let result = committed.code as i32;
-                return Ok(Response::new(CommitStatusResponse {
-                    result,
-                    block_number: committed.block,
-                }));
-            }
-            if stopped_now {
-                return Err(stopped(&channel.core.name));
-            }
-            tokio::select! {
-                changed = progress.changed() => changed.map_err(|_| closed())?,
-                _ = closing.wait_for(|closing| *closing) => return Err(closed()),
-            }
-        }
+        let committed = self.commit_of(&channel.core, &request.transaction_id);
+        let committed = within(&metadata, "context deadline exceeded", committed).await?;
+        Ok(Response::new(CommitStatusResponse {
+            result: committed.code as i32,
+            block_number: committed.block,
+        }))
     }
 
     type ChaincodeEventsStream = Pin<Box<dyn Stream<Item = Result<ChaincodeEventsResponse, Status>> + Send>>;
@@ -246,6 +233,25 @@ impl Gateway for GatewayService {
 }
 
 impl GatewayService {
+    /// Waits until a transaction is committed.
+    async fn commit_of(&self, core: &Core, tx_id: &str) -> Result<Committed, Status> {
+        let mut progress = core.progress();
+        let mut closing = self.closing.clone();
+        loop {
+            let stopped_now = progress.borrow_and_update().stopped;
+            if let Some(committed) = core.committed(tx_id) {
+                return Ok(committed);
+            }
+            if stopped_now {
+                return Err(stopped(&core.name));
+            }
+            tokio::select! {
+                changed = progress.changed() => changed.map_err(|_| closed())?,
+                _ = closing.wait_for(|closing| *closing) => return Err(closed()),
+            }
+        }
+    }
+
     /// Finds a channel that a signer may read.
     fn readable(&self, channel: &str, identity: &[u8], signed: (&[u8], &[u8])) -> Result<Arc<Channel>, Status> {
         let found = self.ledger.channel(channel).ok_or_else(|| {

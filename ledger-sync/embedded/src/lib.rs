@@ -9,6 +9,7 @@ mod block_file;
 mod channel;
 mod commit;
 mod commit_hash;
+mod deadline;
 mod deliver;
 mod endorse;
 mod endorser;

@@ -67,7 +67,6 @@ export function deliver(connection, member, method = 'Deliver') {
       return done ? undefined : value;
     },
     close() {
-      stream.on('error', () => {});
       stream.cancel();
     },
   };

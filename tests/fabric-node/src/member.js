@@ -3,7 +3,7 @@ import { createPrivateKey } from 'node:crypto';
 
 import * as grpc from '@grpc/grpc-js';
 import { connect as connectGateway, hash, signers } from '@hyperledger/fabric-gateway';
-import { common, gateway as gatewayMessages, msp } from '@hyperledger/fabric-protos';
+import { common, gateway as gatewayMessages, msp, peer } from '@hyperledger/fabric-protos';
 
 const WITHIN = 20_000;
 
@@ -18,6 +18,7 @@ export function connect(member, chaincode, options = {}) {
   const as = { ...member, ...options };
   const settings = as.serverName ? { 'grpc.ssl_target_name_override': as.serverName } : {};
   const client = new grpc.Client(as.endpoint(), grpc.credentials.createSsl(as.tlsCa), settings);
+  const streams = watched(client);
   const within = () => ({ deadline: Date.now() + WITHIN });
   const gateway = connectGateway({
     client,
@@ -49,6 +50,18 @@ export function connect(member, chaincode, options = {}) {
       request.setRequest(question.serializeBinary());
       return gateway.newCommit(request.serializeBinary());
     },
+    /** The same proposal, as a client makes it whose clock is so many seconds behind. */
+    proposedAgo(proposal, seconds) {
+      const proposed = gatewayMessages.ProposedTransaction.deserializeBinary(proposal.getBytes());
+      const message = peer.Proposal.deserializeBinary(proposed.getProposal().getProposalBytes_asU8());
+      const header = common.Header.deserializeBinary(message.getHeader_asU8());
+      const channelHeader = common.ChannelHeader.deserializeBinary(header.getChannelHeader_asU8());
+      channelHeader.getTimestamp().setSeconds(channelHeader.getTimestamp().getSeconds() - seconds);
+      header.setChannelHeader(channelHeader.serializeBinary());
+      message.setHeader(header.serializeBinary());
+      proposed.getProposal().setProposalBytes(message.serializeBinary());
+      return gateway.newProposal(proposed.serializeBinary());
+    },
     /** Puts this connection's identity into a transaction that somebody else has had endorsed, signs it and submits it. */
     async submitInOwnName(endorsed) {
       const prepared = gatewayMessages.PreparedTransaction.deserializeBinary(endorsed.getBytes());
@@ -61,10 +74,30 @@ export function connect(member, chaincode, options = {}) {
       return gateway.newTransaction(prepared.serializeBinary()).submit();
     },
     close() {
+      // A stream that a failed test has left open would keep its process alive for ever.
+      for (const stream of streams) {
+        stream.cancel();
+      }
       gateway.close();
       client.close();
     },
   };
+}
+
+/** The streams that are opened through a client from now on. */
+function watched(client) {
+  const streams = [];
+  for (const name of ['makeServerStreamRequest', 'makeBidiStreamRequest']) {
+    const open = client[name].bind(client);
+    client[name] = (...words) => {
+      const stream = open(...words);
+      // Cancelling is an error to whoever reads it, and to nobody else.
+      stream.on('error', () => {});
+      streams.push(stream);
+      return stream;
+    };
+  }
+  return streams;
 }
 
 /** Signs digests with a key in PEM. */

@@ -6,5 +6,11 @@ import { join } from 'node:path';
 
 const folder = fileURLToPath(new URL('../test', import.meta.url));
 const files = readdirSync(folder).filter((name) => name.endsWith('.test.js')).sort();
-const ran = spawnSync(process.execPath, ['--test', '--test-reporter=spec', ...files.map((name) => join(folder, name))], { stdio: 'inherit' });
-process.exit(ran.status ?? 1);
+// A real network is one for all files, and some tests count its blocks: there, one file goes after the other.
+const runs = process.env.FABRIC_NETWORK ? files.map((name) => [name]) : [files];
+let failed = 0;
+for (const run of runs) {
+  const words = ['--test', '--test-reporter=spec', ...run.map((name) => join(folder, name))];
+  failed += spawnSync(process.execPath, words, { stdio: 'inherit' }).status === 0 ? 0 : 1;
+}
+process.exit(failed === 0 ? 0 : 1);

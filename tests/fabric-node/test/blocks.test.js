@@ -8,8 +8,8 @@ import { common } from '@hyperledger/fabric-protos';
 import { channelHeaders, codes, dataHash, headerHash, holds } from '../src/blocks.js';
 import { Behavior, Content, deliver } from '../src/deliver.js';
 import { signerOf } from '../src/member.js';
-import { openNetwork } from '../src/network.js';
-import { file, freshName, order, orderWithStatus } from '../src/orders.js';
+import { beforeFabric3, openNetwork } from '../src/network.js';
+import { contentOf, file, freshName, order, orderWithStatus } from '../src/orders.js';
 import { take, takeUntil } from '../src/streams.js';
 
 const MINUTE = 60;
@@ -173,7 +173,7 @@ describe('blocks', () => {
     waiting.close();
   });
 
-  it('are sent without their transactions to who only wants the headers', async () => {
+  it('are sent without their transactions to who only wants the headers', { skip: beforeFabric3 }, async () => {
     for (const method of ['Deliver', 'DeliverWithPrivateData']) {
       const stream = deliver(alpha, network.alpha, method);
       await stream.seek(network.pair, { start: 0, stop: 1, content: Content.HEADER_WITH_SIG });
@@ -202,7 +202,7 @@ describe('blocks', () => {
   });
 
   it('are refused to a stranger, and of a channel that is not there', async () => {
-    const gamma = network.as(network.gamma);
+    const gamma = network.asStranger();
     for (const method of ['Deliver', 'DeliverFiltered', 'DeliverWithPrivateData']) {
       for (const [channel, expected] of [[network.pair, 'status 403'], ['nowhere', 'status 404'], [network.all, 0]]) {
         const stream = deliver(gamma, network.gamma, method);
@@ -232,9 +232,13 @@ describe('blocks', () => {
     const statuses = await Promise.all(
       names.map(async (name) => (await contract.submitAsync('order', { arguments: [file(network.alpha, name)] })).getStatus()),
     );
-    // Orders of different files touch each other in the channel's counters at most; what conflicts is told so, and the rest is valid.
-    const allowed = [StatusCode.VALID, StatusCode.MVCC_READ_CONFLICT, StatusCode.PHANTOM_READ_CONFLICT];
-    assert.ok(statuses.every((status) => allowed.includes(status.code)), JSON.stringify(statuses.map((status) => status.code)));
+    // Each one is told what became of it, and what is told is so.
+    for (const [index, status] of statuses.entries()) {
+      const allowed = [StatusCode.VALID, StatusCode.MVCC_READ_CONFLICT, StatusCode.PHANTOM_READ_CONFLICT];
+      assert.ok(allowed.includes(status.code), String(status.code));
+      const reading = contentOf(contract, names[index]);
+      await (status.successful ? reading : assert.rejects(reading, /was never ordered/));
+    }
     assert.ok(statuses.some((status) => status.successful));
   });
 });

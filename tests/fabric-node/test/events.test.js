@@ -6,7 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import { checkpointers, StatusCode } from '@hyperledger/fabric-gateway';
 
 import { signerOf } from '../src/member.js';
-import { openNetwork } from '../src/network.js';
+import { notOurs, openNetwork } from '../src/network.js';
 import { file, freshName, namesIn, order, orderWithStatus } from '../src/orders.js';
 import { take, takeUntil } from '../src/streams.js';
 
@@ -166,7 +166,7 @@ describe('chaincode events', () => {
     events.close();
   });
 
-  it('survive the ledger: killed, started again, and nothing is lost or twice', { skip: process.env.FABRIC_NETWORK && 'a real network is not ours to kill' }, async () => {
+  it('survive the ledger: killed, started again, and nothing is lost or twice', { skip: notOurs }, async () => {
     const checkpointer = await checkpointers.file(join(network.folder, 'killed.json'));
     const first = await orderWithStatus(contract, network.alpha);
     const events = await eventsOf({ checkpoint: checkpointer, startBlock: first.blockNumber });

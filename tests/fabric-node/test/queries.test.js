@@ -102,7 +102,7 @@ describe('queries of the chain', () => {
     const height = async (contract) => common.BlockchainInfo.deserializeBinary(await contract.evaluateTransaction('GetChainInfo', network.all)).getHeight();
     const { blockNumber } = await orderWithStatus(alpha.contract(network.all), network.alpha);
     assert.equal(await height(chain), Number(blockNumber) + 1);
-    const gamma = network.as(network.gamma).contract(network.all, 'qscc');
+    const gamma = network.asStranger().contract(network.all, 'qscc');
     assert.equal(await height(gamma), Number(blockNumber) + 1);
     const policy =
       `Failed evaluating policy on signed data during check policy on channel [${network.pair}] with policy [/Channel/Application/Readers]: ` +

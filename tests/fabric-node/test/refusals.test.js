@@ -6,7 +6,7 @@ import { CommitStatusError, EndorseError, GatewayError, SubmitError } from '@hyp
 
 import { expiredClient, foreignClient, hasOpenssl } from '../src/certificates.js';
 import { signerOf } from '../src/member.js';
-import { openNetwork } from '../src/network.js';
+import { beforeFabric3, openNetwork } from '../src/network.js';
 import { file, freshName, order } from '../src/orders.js';
 import { refusalOf } from '../src/streams.js';
 
@@ -118,7 +118,7 @@ describe('refusals', () => {
   });
 
   it('of a member of another channel, who is a stranger in this one', async () => {
-    const gamma = network.as(network.gamma);
+    const gamma = network.asStranger();
     const stranger = `access denied: channel [${network.pair}] creator org unknown, creator is malformed`;
     const { mspId } = network.alpha;
     await refused(evaluate(gamma, network.pair), {
@@ -141,29 +141,22 @@ describe('refusals', () => {
 
   it('of a signature with somebody else\'s key', async () => {
     const thief = network.as(network.alpha, { signer: signerOf(network.beta.key) });
-    await refusesIdentity(thief);
+    await refusesIdentity(thief, `creator org [${network.alpha.mspId}]`);
   });
 
   it('of a signature in its other form, which Fabric forbids', async () => {
     const low = signerOf(network.alpha.key);
     const bent = network.as(network.alpha, { signer: async (digest) => withHighS(await low(digest)) });
-    await refusesIdentity(bent);
+    await refusesIdentity(bent, `creator org [${network.alpha.mspId}]`);
   });
 
   it('of a certificate that another authority has signed', { skip: !hasOpenssl && 'openssl is missing' }, async () => {
     const foreign = network.as(network.alpha, foreignClient(network.folder));
-    await refusesIdentity(foreign);
+    await refusesIdentity(foreign, 'creator org unknown, creator is malformed');
   });
 
   it('of a certificate that has expired', { skip: !hasOpenssl && 'openssl is missing' }, async () => {
     const expired = network.as(network.alpha, expiredClient(network.folder, network.alpha.authority));
-    const detail = 'proposal client identity expired';
-    await refused(evaluate(expired, network.pair), {
-      code: GRPC.UNAVAILABLE,
-      message: 'failed to evaluate transaction, see attached details for more info',
-      detail,
-    });
-    await refused(propose(expired, network.pair).endorse(), { kind: EndorseError, code: GRPC.ABORTED, message: NOT_ENDORSED, detail });
     await refused(submitted(expired), {
       kind: SubmitError,
       code: GRPC.ABORTED,
@@ -172,9 +165,28 @@ describe('refusals', () => {
     assert.match((await refusalOf(await expired.network(network.pair).getBlockEvents())).message, /403/);
   });
 
+  it('of proposals whose signer or whose clock is out of time', { skip: beforeFabric3 || (!hasOpenssl && 'openssl is missing') }, async () => {
+    const outOfTime = async (make, detail) => {
+      await refused((await make()).evaluate(), {
+        code: GRPC.UNAVAILABLE,
+        message: 'failed to evaluate transaction, see attached details for more info',
+        detail,
+      });
+      await refused((await make()).endorse(), { kind: EndorseError, code: GRPC.ABORTED, message: NOT_ENDORSED, detail });
+    };
+    const expired = network.as(network.alpha, expiredClient(network.folder, network.alpha.authority));
+    await outOfTime(async () => propose(expired, network.pair), 'proposal client identity expired');
+    for (const minutes of [16, -16]) {
+      await outOfTime(async () => alpha.proposedAgo(propose(alpha, network.pair), minutes * 60), /^request unauthorized due to incorrect timestamp /);
+    }
+    for (const minutes of [14, -14]) {
+      await (await alpha.proposedAgo(propose(alpha, network.pair), minutes * 60)).endorse();
+    }
+  });
+
   /** Checks what somebody is told who claims to be alpha, and isn't. */
-  async function refusesIdentity(connection) {
-    const denied = `access denied: channel [${network.pair}] creator org [${network.alpha.mspId}]`;
+  async function refusesIdentity(connection, why) {
+    const denied = `access denied: channel [${network.pair}] ${why}`;
     await refused(evaluate(connection, network.pair), {
       code: GRPC.FAILED_PRECONDITION,
       message: `evaluate call to endorser returned error: error validating proposal: ${denied}`,

@@ -3,4 +3,5 @@
 pub(crate) mod example;
 mod history;
 mod kills;
+mod official_client;
 mod strangers;
