@@ -172,7 +172,7 @@ const PASSING: [&str; 2] = [
 ];
 
 /// What to do about what peers say. The first that fits is told.
-const ADVICE: [(&str, &str); 13] = [
+const ADVICE: [(&str, &str); 14] = [
     (
         "invalid peer certificate: certificate expired",
         "the peer's TLS certificate is past its end, or this machine's clock is wrong",
@@ -225,6 +225,11 @@ const ADVICE: [(&str, &str); 13] = [
     (
         "certificaterequired",
         "the peer asks for a TLS client certificate: name one as ledger.client_certificate and ledger.client_key",
+    ),
+    (
+        "connection closed",
+        "the peer closed the connection; where it asks for a TLS client certificate, name one as ledger.client_certificate and \
+         ledger.client_key",
     ),
 ];
 

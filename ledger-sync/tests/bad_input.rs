@@ -69,7 +69,7 @@ async fn a_certificate_past_its_end_is_noticed_before_anything_is_sent() {
         matches!(&error, FollowError::Ledger(StreamError::Sign(MspError::Expired { .. }))),
         "{said}"
     );
-    assert!(said.contains("enrol it again") && !error.ends(), "{said}");
+    assert!(said.contains("renew it") && !error.ends(), "{said}");
     let error = late().submit(&channel(), "order", order("x", "city")).await.unwrap_err();
     assert!(
         matches!(&error, SubmitError::Sign(MspError::Expired { .. })) && !error.transient(),
@@ -77,7 +77,7 @@ async fn a_certificate_past_its_end_is_noticed_before_anything_is_sent() {
     );
     assert!(consortium.pending("city").list(&channel()).unwrap().is_empty());
     let error = late().evaluate(&channel(), "resources", Vec::new()).await.unwrap_err();
-    assert!(one_line(&error).contains("enrol it again"), "{error}");
+    assert!(one_line(&error).contains("renew it"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
