@@ -5,10 +5,12 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use msp::allowed::{self, AllowedKey};
-use msp::pkcs11::{KeyName, PinSource, Pkcs11Signer, Place, TokenName};
+use msp::pkcs11::{KeyName, PinSource, Pkcs11Signer, Place, TokenError, TokenName};
 use msp::{Certificate, MspError, PemSigner, Signer, folder};
 use serde::{Deserialize, Serialize};
 use state::time::Timestamp;
@@ -16,6 +18,10 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::config::Config;
 
+/// How long a token may take for one signature, or for opening it, in seconds.
+const PATIENCE_SECONDS: u64 = 30;
+/// The most calls that may be on their way into one token at a time.
+const MAX_WAITING: usize = 64;
 /// The longest key id, in bytes.
 const MAX_ID_BYTES: usize = 128;
 /// The largest allowed-signers file, in bytes.
@@ -160,8 +166,18 @@ pub fn open(config: &Config) -> Result<Arc<dyn Signer>, MspError> {
                 reason,
             })?;
             let certificate = folder::read_certificate(&certificate(&token.certificate)?)?;
-            let signer = aside(|| Pkcs11Signer::open(msp_id, &certificate, place))?;
-            Ok(Arc::new(Aside(signer)))
+            let (name, msp_id) = (place.token.to_string(), msp_id.to_owned());
+            let waiting = Arc::new(AtomicUsize::new(0));
+            let patience = Patience {
+                token: name,
+                seconds: PATIENCE_SECONDS,
+                waiting,
+            };
+            let signer = patience.wait(move || Pkcs11Signer::open(&msp_id, &certificate, place))?;
+            Ok(Arc::new(Aside {
+                signer: Arc::new(signer),
+                patience,
+            }))
         }
     }
 }
@@ -208,24 +224,66 @@ fn read_allowed_signers(config: &Config) -> Result<String, MspError> {
     }
 }
 
-/// A signer that waits for its token, and lets the runtime's other tasks go on meanwhile.
-struct Aside(Pkcs11Signer);
+/// A signer that waits for its token, though not for ever, and lets the runtime's other tasks go on meanwhile.
+struct Aside {
+    signer: Arc<Pkcs11Signer>,
+    patience: Patience,
+}
 
 impl Signer for Aside {
     fn msp_id(&self) -> &str {
-        self.0.msp_id()
+        self.signer.msp_id()
     }
 
     fn certificate_pem(&self) -> &str {
-        self.0.certificate_pem()
+        self.signer.certificate_pem()
     }
 
     fn certificate(&self) -> &Certificate {
-        self.0.certificate()
+        self.signer.certificate()
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, MspError> {
-        aside(|| self.0.sign(message))
+        let (signer, message) = (Arc::clone(&self.signer), message.to_vec());
+        self.patience.wait(move || signer.sign(&message))
+    }
+}
+
+/// How long a token is waited for. A call into a module can't be taken back, so what hangs is left to hang, and counted.
+struct Patience {
+    token: String,
+    seconds: u64,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Patience {
+    fn wait<T: Send + 'static>(&self, call: impl FnOnce() -> Result<T, MspError> + Send + 'static) -> Result<T, MspError> {
+        let silent = || {
+            MspError::from(TokenError::Silent {
+                token: self.token.clone(),
+                seconds: self.seconds,
+            })
+        };
+        if self.waiting.fetch_add(1, Ordering::SeqCst) >= MAX_WAITING {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            return Err(silent());
+        }
+        let waiting = Arc::clone(&self.waiting);
+        let (answer, answered) = mpsc::sync_channel(1);
+        let calling = std::thread::Builder::new().name("token".into()).spawn(move || {
+            let result = call();
+            waiting.fetch_sub(1, Ordering::SeqCst);
+            // Nobody waits for what comes too late.
+            let _ = answer.send(result);
+        });
+        if let Err(error) = calling {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            return Err(MspError::Issue {
+                action: "ask the token",
+                reason: error.to_string(),
+            });
+        }
+        aside(|| answered.recv_timeout(Duration::from_secs(self.seconds))).unwrap_or_else(|_| Err(silent()))
     }
 }
 
@@ -271,6 +329,34 @@ mod tests {
             let error = read(&format!("{base}{more}")).unwrap_err();
             assert!(error.contains(word), "{more}: {error}");
             assert!(!error.contains("1234"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_never_answers_is_not_waited_for() {
+        let patience = |seconds| Patience {
+            token: "«city»".into(),
+            seconds,
+            waiting: Arc::default(),
+        };
+        assert_eq!(patience(60).wait(|| Ok(1)).unwrap(), 1);
+        let impatient = patience(0);
+        let (release, held) = mpsc::channel::<()>();
+        let held = Arc::new(std::sync::Mutex::new(held));
+        for round in 0..MAX_WAITING + 3 {
+            let held = Arc::clone(&held);
+            let error = impatient.wait(move || {
+                let _ = held.lock().unwrap().recv();
+                Ok(())
+            });
+            let error = error.unwrap_err();
+            assert!(error.transient() && error.to_string().contains("did not answer"), "{error}");
+            // Those that hang are counted, and no more are begun.
+            assert_eq!(impatient.waiting.load(Ordering::SeqCst), (round + 1).min(MAX_WAITING));
+        }
+        drop(release);
+        while impatient.waiting.load(Ordering::SeqCst) > 0 {
+            std::thread::yield_now();
         }
     }
 

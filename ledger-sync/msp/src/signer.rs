@@ -108,3 +108,62 @@ impl fmt::Debug for PemSigner {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use p256::pkcs8::LineEnding;
+
+    use super::*;
+    use crate::folder::{Readers, write_file};
+    use crate::{CertificateAuthority, Enrolment, Issued, Role, verify};
+
+    fn issued() -> Issued {
+        let ca = CertificateAuthority::create("City", "ca.city", 1_780_000_000).unwrap();
+        let charter = Enrolment::Member {
+            name: "charter",
+            role: Role::Client,
+        };
+        ca.enrol("City", &charter, 1_780_000_000).unwrap()
+    }
+
+    /// The same key in SEC1, as `openssl ecparam -genkey` writes it.
+    fn sec1(issued: &Issued) -> String {
+        use p256::pkcs8::DecodePrivateKey;
+        let key = p256::SecretKey::from_pkcs8_pem(&issued.key_pem).unwrap();
+        let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+        format!("{parameters}{}", key.to_sec1_pem(LineEnding::LF).unwrap().as_str())
+    }
+
+    #[test]
+    fn key_files_of_both_kinds_sign_and_others_are_refused_by_name() {
+        let place = tempfile::tempdir().unwrap();
+        let (certificate, key) = (place.path().join("cert.pem"), place.path().join("city.pem"));
+        let issued = issued();
+        write_file(&certificate, issued.certificate_pem.as_bytes(), Readers::Everybody).unwrap();
+        let write = |content: &str| write_file(&key, content.as_bytes(), Readers::Owner).unwrap();
+        for content in [issued.key_pem.clone(), sec1(&issued)] {
+            write(&content);
+            let signer = PemSigner::from_files(&certificate, &key, "CityMSP").unwrap();
+            verify(signer.certificate(), b"m", &signer.sign(b"m").unwrap()).unwrap();
+            assert!(!format!("{signer:?}").contains("PRIVATE"));
+        }
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIHs\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let stranger = self::issued().key_pem;
+        for (content, why) in [
+            (encrypted, "encrypted with a passphrase"),
+            ("no key at all", "cannot be parsed"),
+            (stranger.as_str(), "does not belong to the certificate of charter"),
+        ] {
+            write(content);
+            let error = PemSigner::from_files(&certificate, &key, "CityMSP").unwrap_err();
+            assert!(error.to_string().contains("city.pem"), "{error}");
+            let source = std::error::Error::source(&error).unwrap().to_string();
+            assert!(source.contains(why), "{source}");
+        }
+        let error = PemSigner::from_files(&key, &key, "CityMSP").unwrap_err();
+        assert!(matches!(error, MspError::CertificateFile { .. }), "{error}");
+        write_file(&key, issued.key_pem.as_bytes(), Readers::Everybody).unwrap();
+        let error = PemSigner::from_files(&certificate, &key, "CityMSP").unwrap_err();
+        assert!(matches!(error, MspError::Exposed { mode: 0o644, .. }), "{error}");
+    }
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use msp::{Certificate, Issued, PemSigner, folder, sshsig};
+use state::report::Envelope;
 use tests::{World, documents, until};
 
 const CHANNEL: &str = "smart-city-1";
@@ -109,6 +110,48 @@ fn forge(world: &World, signer: &PemSigner) {
     store
         .git(&["update-ref", &format!("refs/heads/{ACTUAL}"), id.stdout.trim()])
         .exits(0);
+}
+
+#[test]
+fn a_report_that_was_waiting_is_recorded_after_the_renewal() {
+    let world = World::smart_city();
+    let store = world.store("city");
+    let before = store.report_chain(CHANNEL, "city");
+    // Healed while the ledger is away: the report waits.
+    let city = world.serve("city");
+    let file = world.member("city").join("machine/smart-city-1/open-data/air-quality.csv");
+    std::fs::write(&file, "hour,station,no2\n06,harbour,0\n").unwrap();
+    let waiting = until("a report waits", || {
+        let listed = store.git(&["ls-tree", "-r", "--name-only", ACTUAL, "outbox/"]).exits(0);
+        listed.lines().first().map(|path| (*path).to_owned()).ok_or("the outbox is empty")
+    });
+    city.stop();
+    let envelope = |head: &str, path: &str| store.json::<Envelope>(head, path);
+    let sent = envelope(&store.head(ACTUAL), &waiting);
+
+    let issued = world.issue("city");
+    install(&world, &issued);
+    works(&world, "renewed");
+    assert!(store.report_chain(CHANNEL, "city") > before + 1);
+    // The report that waited is the one that was recorded, signed with the new certificate.
+    let reported = format!("reported/{CHANNEL}");
+    let listed = store
+        .git(&["log", "--format=%H", &reported, "--", "members/city/report.dsse.json"])
+        .exits(0);
+    let recorded: Vec<Envelope> = listed
+        .lines()
+        .into_iter()
+        .map(|id| envelope(id, "members/city/report.dsse.json"))
+        .collect();
+    let same = recorded
+        .iter()
+        .find(|one| one.payload == sent.payload)
+        .expect("the report that waited is recorded");
+    let certificate = Certificate::from_pem(issued.certificate_pem.as_bytes()).unwrap();
+    assert_eq!(same.signature().unwrap().0, msp::key_id("CityMSP", &certificate));
+    assert_ne!(same.signature().unwrap().0, sent.signature().unwrap().0);
+    world.charter(&["verify"]).exits(0);
+    assert_eq!(store.good_commits(ACTUAL).len(), 2);
 }
 
 #[test]

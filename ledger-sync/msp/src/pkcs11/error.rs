@@ -145,6 +145,14 @@ pub enum TokenError {
         /// What it answered with.
         what: &'static str,
     },
+    /// The token takes too long.
+    #[error("token {token} did not answer within {seconds} s")]
+    Silent {
+        /// The token.
+        token: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The PIN's file can't be read.
     #[error("the PIN of token {token} can't be had")]
     Pin {
@@ -162,7 +170,7 @@ impl TokenError {
     pub fn transient(&self) -> bool {
         use RvError::*;
         match self {
-            TokenError::NoToken { .. } | TokenError::Start { .. } => true,
+            TokenError::NoToken { .. } | TokenError::Start { .. } | TokenError::Silent { .. } => true,
             TokenError::Call {
                 source: Error::Pkcs11(answer, _),
                 ..
