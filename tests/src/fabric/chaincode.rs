@@ -76,6 +76,13 @@ impl Network<'_> {
         let mut serve = self.world.bare_command(crate::world::binary());
         serve.args(["chaincode", "serve"]);
         serve.env("CHAINCODE_ID", id).env("CHAINCODE_SERVER_ADDRESS", &address);
+        if self.speaks_tls(member) {
+            let organisation = self.organisation(member);
+            let tls = organisation.peer().join("tls");
+            serve.env("CHAINCODE_TLS_CERT", tls.join("server.crt"));
+            serve.env("CHAINCODE_TLS_KEY", tls.join("server.key"));
+            serve.env("CHAINCODE_CLIENT_CA_CERT", organisation.tls_ca());
+        }
         let endpoints = Endpoints {
             ports: vec![self.organisation(member).chaincode],
             operations: None,
@@ -101,6 +108,11 @@ impl Network<'_> {
         format!("127.0.0.1:{}", self.organisation(member).chaincode)
     }
 
+    /// Whether a member's peer speaks mutual TLS with its chaincode: the first one does, the others don't, as both have to work.
+    fn speaks_tls(&self, member: &str) -> bool {
+        self.members().first().is_some_and(|first| first == member)
+    }
+
     /// Packages the chaincode for a member's peer: the package's path, and its id.
     #[track_caller]
     pub(super) fn package(&self, member: &str) -> (String, String) {
@@ -116,6 +128,13 @@ impl Network<'_> {
             "--out",
             &path,
         ]);
+        if self.speaks_tls(member) {
+            let organisation = self.organisation(member);
+            let tls = organisation.client_tls();
+            package.arg("--tls-ca").arg(organisation.tls_ca());
+            package.arg("--client-cert").arg(tls.join("client.crt"));
+            package.arg("--client-key").arg(tls.join("client.key"));
+        }
         let made = command::run(package, PACKAGE).exits(0);
         (path, made.stdout.trim().to_owned())
     }
