@@ -138,6 +138,10 @@ async fn has_agreements(ledger: &dyn Ledger, channel: &Channel) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use async_trait::async_trait;
+    use ledger_sync::ledger::Stage;
+    use ledger_sync::{BlockStream, Committed, Fault, StreamError, SubmitError};
+    use std::sync::Mutex;
 
     #[test]
     fn a_pattern_is_a_name_or_its_beginning() {
@@ -155,5 +159,76 @@ mod tests {
         for bad in ["", "**", "a*b", "A*", "-*", "../*", "a_*", "smart-city-"] {
             assert!(bad.parse::<Pattern>().is_err(), "{bad}");
         }
+    }
+
+    /// A peer that joins one more channel each time that it is asked, and whose chaincode answers on some of them.
+    #[derive(Default)]
+    struct Joining {
+        asked: Mutex<usize>,
+    }
+
+    const JOINED: [&str; 4] = ["smart-city-1", "other-app", "smart-city-2", "farm-1"];
+
+    #[async_trait]
+    impl Ledger for Joining {
+        async fn submit(&self, _: &Channel, _: &str, _: Vec<Vec<u8>>) -> Result<Committed, SubmitError> {
+            panic!("nothing is submitted to find channels")
+        }
+
+        async fn evaluate(&self, channel: &Channel, function: &str, _: Vec<Vec<u8>>) -> Result<Vec<u8>, EvaluateError> {
+            if channel.as_str() == "other-app" {
+                return Err(EvaluateError::Call(Fault::deadline(
+                    Stage::Evaluate,
+                    "https://peer",
+                    Duration::from_secs(1),
+                )));
+            }
+            Err(EvaluateError::Refused {
+                function: function.into(),
+                status: 404,
+                message: "there is no agreement yet".into(),
+            })
+        }
+
+        async fn blocks(&self, _: &Channel, _: u64) -> Result<BlockStream, StreamError> {
+            panic!("nothing is followed to find channels")
+        }
+
+        async fn height(&self, _: &Channel) -> Result<u64, StreamError> {
+            panic!("nothing is followed to find channels")
+        }
+
+        async fn joined(&self) -> Result<BTreeSet<Channel>, EvaluateError> {
+            let mut asked = self.asked.lock().unwrap();
+            *asked += 1;
+            if *asked == 2 {
+                return Err(EvaluateError::Call(Fault::deadline(
+                    Stage::Evaluate,
+                    "https://peer",
+                    Duration::from_secs(1),
+                )));
+            }
+            Ok(JOINED.iter().take(*asked).map(|name| name.parse().unwrap()).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn each_channel_that_fits_and_answers_is_found_once() {
+        let ledger = Arc::new(Joining::default());
+        let patterns = vec!["smart-city-*".parse().unwrap(), "other-app".parse().unwrap()];
+        let mut found = Vec::new();
+        let looking = look(ledger.clone(), patterns, BTreeSet::new(), Duration::from_millis(1), |channel| {
+            found.push(channel.to_string());
+        });
+        let enough = async {
+            while *ledger.asked.lock().unwrap() < 9 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = looking => panic!("it looks for ever"),
+            () = enough => {}
+        }
+        assert_eq!(found, ["smart-city-1", "smart-city-2"]);
     }
 }

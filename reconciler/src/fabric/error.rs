@@ -168,13 +168,13 @@ impl FabricError {
 
     /// Tells whether the same call may succeed in a moment: the network is still settling.
     pub(crate) fn passing(&self) -> bool {
-        const PASSING: [&str; 6] = [
+        const PASSING: [&str; 5] = [
             "no Raft leader",
             "SERVICE_UNAVAILABLE",
-            "failed to connect to orderer",
-            "connection refused",
-            "context deadline exceeded",
-            "could not find chaincode with package id",
+            // A peer that has only just joined, or that hears of an approval a moment later than its own organisation's.
+            "MVCC_READ_CONFLICT",
+            "PHANTOM_READ_CONFLICT",
+            "chaincode definition not agreed to by this org",
         ];
         self.said().is_some_and(|said| PASSING.iter().any(|text| said.contains(text)))
     }
@@ -214,9 +214,9 @@ impl FabricError {
 
 /// What to do about words of Fabric's that users meet.
 fn for_words(said: &str) -> &'static str {
-    const KNOWN: [(&str, &str); 8] = [
+    const KNOWN: [(&str, &str); 9] = [
         (
-            "This identity is not an admin",
+            "is not an admin",
             "fabric.admin_msp has to be the folder of an identity with the role admin (NodeOUs)",
         ),
         (
@@ -238,6 +238,10 @@ fn for_words(said: &str) -> &'static str {
         (
             "certificate required",
             "the node asks for a client certificate: set peer_tls, orderer_tls or orderers.tls in [fabric]",
+        ),
+        (
+            "context deadline exceeded",
+            "see whether the node answers at its address in the channel document, and run the same command again",
         ),
         (
             "connection refused",

@@ -242,7 +242,15 @@ async fn walk(step: &dyn Step, site: &Site) -> Result<(Ended, String, Vec<Missin
                 Err(error) if error.passing() && Instant::now() < until => {
                     tracing::debug!(step = step.name(), error = %error, "the network is settling; trying again");
                 }
-                Err(error) => return Err(error),
+                // A tool may fail after its work, or because it was done meanwhile: by a tool that outlived the run before this one,
+                // or by another member. What is so counts.
+                Err(error) => match step.look(site).await {
+                    Ok(Standing::Done(detail)) => {
+                        tracing::warn!(step = step.name(), error = %error, "a tool failed, and what it was for is so");
+                        return Ok((Ended::Done, detail, Vec::new()));
+                    }
+                    _ => return Err(error),
+                },
             },
         }
         tokio::time::sleep(BETWEEN).await;

@@ -38,6 +38,49 @@ fn follows(world: &World, member: &str, expected: &[&str]) {
     });
 }
 
+/// Kills a member's `join` with -9 at its beginning, and after each of its steps.
+#[track_caller]
+fn killed_on_the_way(world: &World, member: &str, document: &str) {
+    for steps in 0..5 {
+        let mut join = world.start(&["channel", "join", document, "--member", member]);
+        until(&format!("{steps} steps of the join are done"), || {
+            let said = join.stderr();
+            let done = said
+                .lines()
+                .filter(|line| line.starts_with("done ") || line.starts_with("already "))
+                .count();
+            if done >= steps || !join.runs() { Ok(()) } else { Err(said) }
+        });
+        join.kill();
+    }
+}
+
+/// What is wrong on the tram's side is said with what to do about it, and nothing is done.
+#[track_caller]
+fn refused_with_advice(world: &World, network: &mut Network<'_>, document: &str) {
+    let admin = network.organisation("tram").admin().display().to_string();
+    let client = network.organisation("tram").client().display().to_string();
+    world.set("tram", "admin_msp", &format!("{client:?}"));
+    channel(world, "tram", &["join", document]).exits(1).says(&[
+        "is not an admin under this MSP",
+        "fabric.admin_msp has to be the folder of an identity with the role admin",
+    ]);
+    world.set("tram", "admin_msp", &format!("{admin:?}"));
+    channel(world, "tram", &["join", document, "--fabric-bin", "/nowhere"])
+        .exits(1)
+        .says(&["is not there; looked in /nowhere", "--fabric-bin"]);
+    network.kill_peer("tram");
+    channel(world, "tram", &["join", document])
+        .exits(1)
+        .says(&["peer failed", "connection refused", "start the node"]);
+    network.start_peer("tram");
+    network.kill_orderer();
+    channel(world, "city", &["create", document])
+        .exits(1)
+        .says(&["osnadmin failed", "connection refused", "start the node"]);
+    network.start_orderer();
+}
+
 #[test]
 fn from_nothing_to_a_running_consortium() {
     let world = World::new();
@@ -93,9 +136,10 @@ fn from_nothing_to_a_running_consortium() {
     channel(&world, "breeze", &["join", &other])
         .exits(1)
         .says(&["Channel/Orderer/BatchTimeout", "compare your channel document"]);
-    channel(&world, "breeze", &["join", &document])
-        .exits(0)
-        .says(&["done     chaincode"]);
+    killed_on_the_way(&world, "breeze", &document);
+    let committed = channel(&world, "breeze", &["join", &document]).exits(0);
+    committed.says(&["chaincode: version 1.0, sequence 1 is committed"]);
+    refused_with_advice(&world, &mut network, &document);
     channel(&world, "tram", &["join", &document]).exits(0).says(&["already  chaincode"]);
     // A second time, there is nothing left to do for anybody.
     for member in MEMBERS {
