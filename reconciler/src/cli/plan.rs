@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger_sync::{Ledger, soft};
+use ledger_sync::{Ledger, frozen, soft};
 use serde::Serialize;
 use state::canonical;
 use state::event::EventBody;
@@ -126,7 +126,14 @@ fn looking(config: &Config, channel: &Channel) -> Result<Controller, CliError> {
 
 /// Plans from where both references have taken in the same blocks. Nothing is written.
 async fn observe(config: &Config, channel: &Channel) -> Result<PassOutcome, CliError> {
-    let heads = Some(level(&targets::store(config)?, channel).await?);
+    let store = targets::store(config)?;
+    if frozen::read(&store, channel).is_some() {
+        output::note(&format!(
+            "{} on {channel}: frozen; a running service heals what was verified last, and deletes nothing",
+            config.member
+        ));
+    }
+    let heads = Some(level(&store, channel).await?);
     let pass = Pass {
         mode: Mode::ObserveOnly,
         heads,
@@ -264,6 +271,14 @@ pub(crate) async fn pass(global: &Global, config: &Config) -> Result<Exit, CliEr
 /// Follows a channel to its present end, unless a certain plan is to be done, and makes one pass.
 async fn once(config: &Config, channel: &Channel, ledger: Arc<dyn Ledger>, plan: Option<&Plan>) -> Result<Exit, CliError> {
     let place = Workplace::open(config).doing(format!("{} can't apply", config.member))?;
+    // A plan of another day may hold deletions; what heals a frozen channel is the service.
+    if let Some(frozen) = frozen::read(&place.store, channel) {
+        return Err(CliError::new(format!(
+            "{channel} is frozen, nothing was applied: {}",
+            output::plain(&frozen.reason)
+        ))
+        .next(format!("find out why; then charter thaw --channel {channel}")));
+    }
     let heads = match plan {
         Some(_) => level(&place.store, channel).await?,
         None => {
