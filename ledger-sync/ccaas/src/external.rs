@@ -89,7 +89,19 @@ pub struct External(Arc<Inner>);
 struct Inner {
     dial: Dial,
     endpoint: Endpoint,
-    link: Mutex<Option<Link>>,
+    dialled: Mutex<Dialled>,
+}
+
+/// How dialling ended last.
+#[derive(Default)]
+enum Dialled {
+    #[default]
+    Never,
+    Open(Link),
+    Failed {
+        at: Instant,
+        why: String,
+    },
 }
 
 impl External {
@@ -117,7 +129,7 @@ impl External {
         Ok(Self(Arc::new(Inner {
             dial,
             endpoint,
-            link: Mutex::new(None),
+            dialled: Mutex::default(),
         })))
     }
 
@@ -195,15 +207,29 @@ impl Inner {
 
     /// The stream, opened if there is none.
     fn link(&self) -> Result<Link, String> {
-        let mut present = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = present.as_ref().filter(|link| !link.table.lock().ended) {
-            return Ok(link.clone());
+        let asked = Instant::now();
+        let mut dialled = self.dialled.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*dialled {
+            Dialled::Open(link) if !link.table.lock().ended => return Ok(link.clone()),
+            // Another transaction tried while this one waited: to try for each of them in turn would take as many times as long.
+            Dialled::Failed { at, why } if *at >= asked => return Err(why.clone()),
+            Dialled::Open(_) | Dialled::Failed { .. } | Dialled::Never => {}
         }
         let runtime = Handle::try_current().map_err(|error| error.to_string())?;
-        let link = runtime.block_on(self.open());
-        let link = link.map_err(|why| format!("could not launch the chaincode at {}: {why}", self.dial.address))?;
-        *present = Some(link.clone());
-        Ok(link)
+        match runtime.block_on(self.open()) {
+            Ok(link) => {
+                *dialled = Dialled::Open(link.clone());
+                Ok(link)
+            }
+            Err(why) => {
+                let why = format!("could not launch the chaincode at {}: {why}", self.dial.address);
+                *dialled = Dialled::Failed {
+                    at: Instant::now(),
+                    why: why.clone(),
+                };
+                Err(why)
+            }
+        }
     }
 
     async fn open(&self) -> Result<Link, String> {

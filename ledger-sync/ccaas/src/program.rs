@@ -19,8 +19,8 @@ impl Program {
     }
 
     /// Runs one transaction; none when it panicked.
-    pub(crate) fn run(&self, stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Option<Response> {
-        // The stub of a run that panicked is thrown away, and the peer throws away what it collected.
+    pub fn run(&self, stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Option<Response> {
+        // The stub of a run that panicked is thrown away with everything that it collected, so no broken state is seen.
         catch_unwind(AssertUnwindSafe(|| (self.0)(stub, invocation))).ok()
     }
 }

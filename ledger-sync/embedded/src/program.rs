@@ -1,14 +1,10 @@
 //! The chaincode that the ledger runs: in its own process, or where it is served.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use ccaas::External;
 use chaincode::stub::{Invocation, Response, Stub};
 use protos::peer::SignedProposal;
-
-type Function = dyn Fn(&mut dyn Stub, &Invocation<'_>) -> Response + Send + Sync;
 
 /// A chaincode: its name on every channel, and what runs one transaction.
 #[derive(Clone)]
@@ -19,7 +15,7 @@ pub struct Program {
 
 #[derive(Clone)]
 enum Place {
-    Here(Arc<Function>),
+    Here(ccaas::Program),
     Elsewhere(External),
 }
 
@@ -28,7 +24,7 @@ impl Program {
     pub fn new(name: impl Into<String>, run: impl Fn(&mut dyn Stub, &Invocation<'_>) -> Response + Send + Sync + 'static) -> Self {
         Self {
             name: name.into(),
-            place: Place::Here(Arc::new(run)),
+            place: Place::Here(ccaas::Program::new(run)),
         }
     }
 
@@ -52,12 +48,11 @@ impl Program {
 
     /// Runs one transaction. A panic is an answer with status 500, not the end of the ledger.
     pub(crate) fn run(&self, stub: &mut dyn Stub, invocation: &Invocation<'_>, proposal: &SignedProposal) -> Response {
-        let run = match &self.place {
-            Place::Here(run) => run,
+        let program = match &self.place {
+            Place::Here(program) => program,
             Place::Elsewhere(external) => return external.run(stub, invocation, proposal),
         };
-        // The stub of a run that panicked is thrown away with everything it collected, so no broken state is seen.
-        catch_unwind(AssertUnwindSafe(|| run(stub, invocation))).unwrap_or_else(|_| {
+        program.run(stub, invocation).unwrap_or_else(|| {
             tracing::error!(channel = invocation.channel, tx_id = invocation.tx_id, "the chaincode panicked");
             Response {
                 status: 500,

@@ -378,6 +378,27 @@ async fn a_chaincode_that_is_not_there_is_found_again_when_it_is() {
 }
 
 #[tokio::test]
+async fn transactions_that_wait_for_the_same_dialling_wait_once() {
+    let silent = scripted(|script| async move { script.held().await }).await;
+    let mut dial = quick(silent);
+    dial.limits.registration = Duration::from_millis(400);
+    let external = External::new(dial).unwrap();
+    let began = std::time::Instant::now();
+    let all: Vec<_> = (0..40)
+        .map(|number| {
+            let external = external.clone();
+            tokio::spawn(async move { run(&external, number).await.0 })
+        })
+        .collect();
+    for one in all {
+        let response = one.await.unwrap();
+        assert!(response.message.contains("timeout expired"), "{response:?}");
+    }
+    // One after the other it would be 16 seconds.
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_chaincode_that_ends_in_mid_transaction_is_an_error_and_dialled_again() {
     let address = scripted(|mut script| async move {
         script.register().await;
