@@ -41,7 +41,14 @@ impl BlockFile {
     /// Opens a file, or makes it, and hands every block in it to `each`, in order.
     ///
     /// A torn last record is cut off with a warning.
-    pub(crate) fn open(path: &Path, mut each: impl FnMut(&Block) -> Result<(), String>) -> Result<Self, LedgerError> {
+    pub(crate) fn open(path: &Path, each: impl FnMut(&Block) -> Result<(), String>) -> Result<Self, LedgerError> {
+        let mut opened = Self::unread(path)?;
+        opened.read_on(each)?;
+        Ok(opened)
+    }
+
+    /// Opens a file, or makes it, and reads nothing of it yet.
+    pub(crate) fn unread(path: &Path) -> Result<Self, LedgerError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -50,29 +57,69 @@ impl BlockFile {
             .mode(0o600)
             .open(path)
             .map_err(LedgerError::io("open", path))?;
-        let size = file.metadata().map_err(LedgerError::io("read", path))?.len();
-        let mut opened = Self {
+        Ok(Self {
             path: path.to_owned(),
             file: Arc::new(file),
             places: Vec::new(),
             end: 0,
+        })
+    }
+
+    /// Takes it that the file begins with blocks of these lengths. Returns whether it is long enough for them.
+    pub(crate) fn skip(&mut self, lengths: &[u32]) -> Result<bool, LedgerError> {
+        for length in lengths {
+            self.push(*length as usize);
+        }
+        Ok(self.end <= self.size()?)
+    }
+
+    /// Reads a block that stands in the file already, if its record is there and intact.
+    pub(crate) fn stored(&self, number: u64) -> Result<Option<Block>, LedgerError> {
+        let place = usize::try_from(number).ok().and_then(|number| self.places.get(number));
+        let Some(offset) = place.and_then(|place| place.offset.checked_sub(HEADER_BYTES as u64)) else {
+            return Ok(None);
         };
-        while opened.end < size {
-            let number = opened.places.len() as u64;
-            match opened.record_at(opened.end, size)? {
+        let size = self.size()?;
+        if offset > size {
+            return Ok(None);
+        }
+        let record = self.record_at(offset, size)?.filter(|(found, _)| *found == number);
+        Ok(record.and_then(|(_, body)| Block::decode(body.as_slice()).ok()))
+    }
+
+    /// Hands the blocks behind those that are known to `each`, in order.
+    pub(crate) fn read_on(&mut self, mut each: impl FnMut(&Block) -> Result<(), String>) -> Result<(), LedgerError> {
+        let size = self.size()?;
+        while self.end < size {
+            let number = self.height();
+            match self.record_at(self.end, size)? {
                 Some((found, body)) if found == number => {
-                    let block = Block::decode(body.as_slice()).map_err(|error| opened.corrupt(error.to_string()))?;
-                    each(&block).map_err(|reason| opened.corrupt(reason))?;
-                    opened.push(body.len());
+                    let block = Block::decode(body.as_slice()).map_err(|error| self.corrupt(error.to_string()))?;
+                    each(&block).map_err(|reason| self.corrupt(reason))?;
+                    self.push(body.len());
                 }
-                Some((found, _)) => return Err(opened.corrupt(format!("block {found} stands in its place"))),
+                Some((found, _)) => return Err(self.corrupt(format!("block {found} stands in its place"))),
                 None => {
-                    opened.cut_tail(size)?;
+                    self.cut_tail(size)?;
                     break;
                 }
             }
         }
-        Ok(opened)
+        Ok(())
+    }
+
+    fn size(&self) -> Result<u64, LedgerError> {
+        Ok(self.file.metadata().map_err(LedgerError::io("read", &self.path))?.len())
+    }
+
+    /// Returns where the next record will begin.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Returns the lengths of the blocks, in order.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = u32> {
+        self.places.iter().map(|place| place.length)
     }
 
     /// Returns the number of blocks.
@@ -235,16 +282,23 @@ impl ReadPlan {
     pub(crate) fn read(&self) -> Result<Vec<Block>, LedgerError> {
         let mut blocks = Vec::with_capacity(self.places.len());
         for (ahead, place) in self.places.iter().enumerate() {
-            let mut body = vec![0; place.length as usize];
-            self.file
-                .read_exact_at(&mut body, place.offset)
-                .map_err(LedgerError::io("read", &self.path))?;
-            blocks.push(Block::decode(body.as_slice()).map_err(|error| LedgerError::Corrupt {
+            let number = self.first + ahead as u64;
+            let corrupt = |reason: String| LedgerError::Corrupt {
                 path: self.path.clone(),
                 offset: place.offset,
-                block: self.first + ahead as u64,
-                reason: error.to_string(),
-            })?);
+                block: number,
+                reason,
+            };
+            // With its header: a start from a snapshot has not looked at this block.
+            let mut record = vec![0; HEADER_BYTES + place.length as usize];
+            self.file
+                .read_exact_at(&mut record, place.offset - HEADER_BYTES as u64)
+                .map_err(LedgerError::io("read", &self.path))?;
+            let (header, body) = record.split_at(HEADER_BYTES);
+            if header[16..24] != checksum(place.length, number, body) {
+                return Err(corrupt("its record is damaged".into()));
+            }
+            blocks.push(Block::decode(body).map_err(|error| corrupt(error.to_string()))?);
         }
         Ok(blocks)
     }

@@ -1,7 +1,6 @@
 //! One channel: its state, its blocks, and the thread that commits.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
@@ -12,9 +11,9 @@ use protos::common::Block;
 use tokio::sync::{mpsc, watch};
 
 use crate::block_file::{BlockFile, Reader};
-use crate::commit::{self, Committed, Ground, Prepared, Tip, TxIndex};
-use crate::world_state::{Updates, WorldState};
-use crate::{LedgerError, Limits, Program, genesis};
+use crate::commit::{self, Committed, Ground, Prepared};
+use crate::view::View;
+use crate::{LedgerError, Limits, Program, genesis, snapshot};
 
 /// What a user may know of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,32 +33,6 @@ pub(crate) struct Progress {
     pub(crate) height: u64,
     /// The disk failed: nothing more is committed until the ledger is opened again.
     pub(crate) stopped: bool,
-}
-
-/// Everything that a block changes, changed in one step.
-#[derive(Debug, Default)]
-pub(crate) struct View {
-    /// Shared with transactions that run elsewhere, which may take long.
-    pub(crate) state: Arc<WorldState>,
-    pub(crate) tip: Tip,
-    index: TxIndex,
-    /// The numbers of the blocks, by their headers' hashes.
-    hashes: HashMap<[u8; 32], u64>,
-}
-
-impl View {
-    /// Takes in what a block changes.
-    fn advance(&mut self, updates: Updates, committed: BTreeMap<String, Committed>, tip: Tip) {
-        Arc::make_mut(&mut self.state).apply(updates);
-        for (tx_id, place) in committed {
-            // An id is its first transaction's.
-            self.index.entry(tx_id).or_insert(place);
-        }
-        if let Some(hash) = tip.header_hash {
-            self.hashes.insert(hash, tip.height.saturating_sub(1));
-        }
-        self.tip = tip;
-    }
 }
 
 /// What readers and the committing thread share.
@@ -92,7 +65,7 @@ pub(crate) enum NotQueued {
 }
 
 impl Channel {
-    /// Opens a channel from its block file, rebuilding its state, and starts its committing thread.
+    /// Opens a channel from its block file and starts its committing thread.
     pub(crate) fn open(
         name: &str,
         blocks: &Path,
@@ -100,22 +73,12 @@ impl Channel {
         limits: &Limits,
         orderer: Arc<PemSigner>,
     ) -> Result<Self, LedgerError> {
-        let mut view = View::default();
-        let mut membership = None;
-        let file = BlockFile::open(blocks, |block| {
-            if view.tip.height == 0 {
-                membership = Some(genesis::membership(name, block).map_err(|error| error.to_string())?);
-            }
-            let (updates, committed, tip) = commit::replay(&view.tip, program.name(), block)?;
-            view.advance(updates, committed, tip);
-            Ok(())
-        })?;
-        let membership = membership.ok_or_else(|| LedgerError::Corrupt {
-            path: blocks.to_owned(),
-            offset: 0,
-            block: 0,
-            reason: "it holds no configuration block".into(),
-        })?;
+        let Opened {
+            file,
+            view,
+            membership,
+            saved,
+        } = Opened::with_snapshot(name, blocks, program)?.map_or_else(|| Opened::from_the_first_block(name, blocks, program), Ok)?;
         let progress = Progress {
             height: view.tip.height,
             stopped: false,
@@ -136,6 +99,8 @@ impl Channel {
             file,
             orderer,
             queue: receiver,
+            snapshot: snapshot::path_of(blocks),
+            saved,
         };
         let thread = std::thread::Builder::new()
             .name(format!("commit-{name}"))
@@ -166,6 +131,85 @@ impl Channel {
             }
         })
     }
+}
+
+/// Up to where a snapshot holds the blocks.
+#[derive(Clone, Copy, Debug, Default)]
+struct SavedUpTo {
+    /// The end of its last block in the block file.
+    offset: u64,
+    /// Its own size in bytes.
+    size: u64,
+}
+
+/// A channel's files, read.
+struct Opened {
+    file: BlockFile,
+    view: View,
+    membership: Membership,
+    saved: SavedUpTo,
+}
+
+impl Opened {
+    /// Reads the snapshot and the blocks behind it; none when there is no snapshot of these blocks.
+    fn with_snapshot(name: &str, blocks: &Path, program: &Program) -> Result<Option<Self>, LedgerError> {
+        let Some(loaded) = snapshot::load(&snapshot::path_of(blocks), program.name()) else {
+            return Ok(None);
+        };
+        let mut file = BlockFile::unread(blocks)?;
+        let height = loaded.view.tip.height;
+        let same = |last: &Block| Membership::header_hash(last) == loaded.view.tip.header_hash;
+        if !file.skip(&loaded.lengths)? || !file.stored(height.saturating_sub(1))?.as_ref().is_some_and(same) {
+            tracing::warn!(
+                channel = name,
+                height,
+                "the snapshot is not of these blocks; the state is rebuilt from them"
+            );
+            return Ok(None);
+        }
+        let Some(Ok(membership)) = file.stored(0)?.map(|first| genesis::membership(name, &first)) else {
+            return Ok(None);
+        };
+        let (mut view, size) = (loaded.view, loaded.size);
+        let saved = SavedUpTo { offset: file.end(), size };
+        file.read_on(|block| replay(&mut view, program, block))?;
+        Ok(Some(Self {
+            file,
+            view,
+            membership,
+            saved,
+        }))
+    }
+
+    /// Reads all blocks.
+    fn from_the_first_block(name: &str, blocks: &Path, program: &Program) -> Result<Self, LedgerError> {
+        let mut view = View::default();
+        let mut membership = None;
+        let file = BlockFile::open(blocks, |block| {
+            if view.tip.height == 0 {
+                membership = Some(genesis::membership(name, block).map_err(|error| error.to_string())?);
+            }
+            replay(&mut view, program, block)
+        })?;
+        let membership = membership.ok_or_else(|| LedgerError::Corrupt {
+            path: blocks.to_owned(),
+            offset: 0,
+            block: 0,
+            reason: "it holds no configuration block".into(),
+        })?;
+        Ok(Self {
+            file,
+            view,
+            membership,
+            saved: SavedUpTo::default(),
+        })
+    }
+}
+
+fn replay(view: &mut View, program: &Program, block: &Block) -> Result<(), String> {
+    let (updates, committed, tip) = commit::replay(&view.tip, program.name(), block)?;
+    view.advance(updates, committed, tip);
+    Ok(())
 }
 
 impl Drop for Channel {
@@ -238,10 +282,14 @@ struct Committer {
     file: BlockFile,
     orderer: Arc<PemSigner>,
     queue: mpsc::Receiver<Vec<u8>>,
+    snapshot: PathBuf,
+    saved: SavedUpTo,
 }
 
 impl Committer {
     fn run(mut self) {
+        // A start that read a long history shall be the last such one.
+        self.save();
         while let Some(first) = self.queue.blocking_recv() {
             let batch = self.batch(first);
             if let Err(error) = self.commit(batch) {
@@ -253,7 +301,36 @@ impl Committer {
                 self.core.progress.send_modify(|progress| progress.stopped = true);
                 return;
             }
+            self.save();
         }
+    }
+
+    /// Saves the state when enough blocks came since: as many bytes as the last snapshot has, so that saving stays a fraction of
+    /// what is written anyway.
+    fn save(&mut self) {
+        let since = self.file.end() - self.saved.offset;
+        if since < self.core.limits.snapshot_bytes.max(self.saved.size) {
+            return;
+        }
+        let saved = snapshot::save(
+            &self.snapshot,
+            self.core.program.name(),
+            &self.core.view(),
+            self.file.lengths().collect(),
+        );
+        let size = saved.unwrap_or_else(|error| {
+            // Nothing is lost: the next start reads more blocks.
+            tracing::warn!(
+                channel = self.core.name,
+                error = &error as &dyn std::error::Error,
+                "the state could not be saved; the next start takes longer"
+            );
+            self.saved.size
+        });
+        self.saved = SavedUpTo {
+            offset: self.file.end(),
+            size,
+        };
     }
 
     /// Takes what waits already. While a block is flushed the next one fills, so a quiet channel commits at once and a busy

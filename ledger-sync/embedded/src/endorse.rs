@@ -15,10 +15,11 @@ use protos::peer::{
 };
 use protos::txid;
 
-use crate::channel::{Core, View};
+use crate::channel::Core;
 use crate::simulation::Simulation;
 use crate::status::{Call, Policy, Refusal, Signed, authenticate, in_time, no_endorsers, permit, quoted};
 use crate::validation::{ENDORSEMENT_POLICY, claimed_msp_id};
+use crate::view::View;
 use crate::world_state::WorldState;
 use crate::{Ledger, Limits, endorser, query};
 

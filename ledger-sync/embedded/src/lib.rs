@@ -25,8 +25,10 @@ mod query;
 mod seek;
 mod server;
 mod simulation;
+mod snapshot;
 mod status;
 mod validation;
+mod view;
 mod world_state;
 
 pub use channel::ChannelInfo;

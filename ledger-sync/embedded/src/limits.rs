@@ -27,6 +27,8 @@ pub struct Limits {
     pub streams: usize,
     /// The most results of one range query.
     pub range_results: usize,
+    /// The bytes of blocks after which a channel's state is saved, if its last snapshot isn't larger.
+    pub snapshot_bytes: u64,
     /// How far the timestamp of a proposal or a seek request may be from the ledger's clock.
     pub clock_window: Duration,
 }
@@ -45,6 +47,7 @@ impl Default for Limits {
             simulations: 32,
             streams: 1024,
             range_results: 100_000,
+            snapshot_bytes: 8 * 1024 * 1024,
             clock_window: Duration::from_secs(15 * 60),
         }
     }

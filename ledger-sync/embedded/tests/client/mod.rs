@@ -288,6 +288,7 @@ impl Client {
         self.deliver.deliver(requests).await.unwrap().into_inner()
     }
 
+    #[allow(dead_code, reason = "not every test file reads filtered blocks")]
     pub(crate) async fn filtered_blocks(&mut self, request: Envelope) -> tonic::Streaming<DeliverResponse> {
         let requests = futures::StreamExt::chain(tokio_stream::once(request), futures::stream::pending());
         self.deliver.deliver_filtered(requests).await.unwrap().into_inner()
