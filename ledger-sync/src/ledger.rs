@@ -226,12 +226,15 @@ const ADVICE: [(&str, &str); 14] = [
         "certificaterequired",
         "the peer asks for a TLS client certificate: name one as ledger.client_certificate and ledger.client_key",
     ),
-    (
-        "connection closed",
-        "the peer closed the connection; where it asks for a TLS client certificate, name one as ledger.client_certificate and \
-         ledger.client_key",
-    ),
+    // A refused handshake is seen as whatever the connection's end happens to cut off.
+    ("connection closed", CLOSED),
+    ("broken pipe", CLOSED),
+    ("connection reset", CLOSED),
 ];
+
+/// What to do about a connection that was closed before it was of use.
+const CLOSED: &str = "the peer closed the connection; where it asks for a TLS client certificate, name one as ledger.client_certificate and \
+     ledger.client_key";
 
 impl Fault {
     /// Reads a gRPC status with its details.
