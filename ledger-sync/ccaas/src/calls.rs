@@ -9,6 +9,14 @@ use protos::peer::ChaincodeMessage;
 /// A transaction on a stream: its channel and its id.
 pub(crate) type Key = (String, String);
 
+/// The longest name of a channel and the longest transaction id, in bytes: Fabric's have 249 and 64 at most.
+const MAX_NAME: usize = 256;
+
+/// Whether a message names a channel and a transaction of a sensible length. Both are kept, and stand in logs.
+pub(crate) fn is_sensible(message: &ChaincodeMessage) -> bool {
+    message.channel_id.len() <= MAX_NAME && message.txid.len() <= MAX_NAME
+}
+
 /// The key of the transaction that a message belongs to.
 pub(crate) fn key(message: &ChaincodeMessage) -> Key {
     (message.channel_id.clone(), message.txid.clone())

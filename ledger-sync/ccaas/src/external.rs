@@ -18,7 +18,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Streaming};
 
 use crate::answers::Answers;
-use crate::calls::{Key, key};
+use crate::calls::{Key, is_sensible, key};
 use crate::package::is_address;
 use crate::stub::{bounded, error, fitting, message};
 use crate::transaction::sentence;
@@ -361,7 +361,8 @@ impl Drop for Live<'_> {
 async fn read(mut inbound: Streaming<ChaincodeMessage>, table: Arc<Table>, outbound: mpsc::WeakSender<ChaincodeMessage>) {
     let why = loop {
         let message = match inbound.message().await {
-            Ok(Some(message)) => message,
+            Ok(Some(message)) if is_sensible(&message) => message,
+            Ok(Some(_)) => break "its message names a channel or transaction of no sensible length".to_owned(),
             Ok(None) => break "the chaincode has ended it".to_owned(),
             Err(status) => break status.message().to_owned(),
         };

@@ -178,6 +178,11 @@ impl Session {
     }
 
     fn receive(&mut self, message: ChaincodeMessage) -> Result<(), Status> {
+        if !calls::is_sensible(&message) {
+            return Err(Status::invalid_argument(
+                "the peer's message names a channel or transaction of no sensible length",
+            ));
+        }
         let kind = message.r#type();
         match (self.phase, kind) {
             (_, Type::Keepalive) => Ok(()),

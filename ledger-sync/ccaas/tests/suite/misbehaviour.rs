@@ -51,6 +51,20 @@ async fn a_peer_that_does_not_register_is_told_so() {
 }
 
 #[tokio::test]
+async fn names_of_no_sensible_length_end_the_stream() {
+    let server = serve(Limits::default(), copy).await;
+    for (tx_id, channel) in [("a".repeat(257), "air".to_owned()), ("a".to_owned(), "c".repeat(257))] {
+        let peer = Peer::registered(&server).await;
+        let mut named = message(Type::Response, &tx_id, b"");
+        named.channel_id = channel;
+        peer.send(named).await;
+        let ended = peer.end().await.unwrap_err();
+        assert_eq!(ended.code(), Code::InvalidArgument);
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_peer_that_is_silent_while_registering_is_given_up() {
     let limits = Limits {
         answer: std::time::Duration::from_millis(50),
