@@ -215,7 +215,7 @@ pub enum ChannelDocumentError {
         msp_id: MspId,
         /// Why.
         #[source]
-        source: PublicMspError,
+        source: Box<PublicMspError>,
     },
 }
 
@@ -382,7 +382,7 @@ fn public_msp(path: &Path, msp_id: &MspId, folder: &Path) -> Result<PublicMsp, C
     PublicMsp::read(folder).map_err(|source| ChannelDocumentError::Msp {
         path: path.to_owned(),
         msp_id: msp_id.clone(),
-        source,
+        source: Box::new(source),
     })
 }
 

@@ -206,7 +206,7 @@ impl Place {
         .unwrap()
     }
 
-    /// Has the effect with this number fail, `before` it happens or `after`.
+    /// Has the effect with this number fail: `before` it happens, `after`, or because the network is `settling`.
     pub(super) fn fail(&self, number: usize, when: &str) {
         std::fs::write(self.state().join("fail"), format!("{number} {when}\n")).unwrap();
     }

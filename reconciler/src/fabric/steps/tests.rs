@@ -74,6 +74,16 @@ async fn after_a_failure_anywhere_a_second_run_goes_on_and_repeats_nothing() {
 }
 
 #[tokio::test]
+async fn a_network_that_is_settling_is_tried_again_by_itself() {
+    for number in [5, 9] {
+        let place = Place::new(Parties::Three);
+        place.fail(number, "settling");
+        assert_eq!(run_all(&place).await, 0);
+        assert_eq!(place.effects(), EFFECTS);
+    }
+}
+
+#[tokio::test]
 async fn who_is_missing_is_said() {
     let place = Place::new(Parties::Three);
     let city = place.site("city");

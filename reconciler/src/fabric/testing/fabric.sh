@@ -30,6 +30,7 @@ effect() {
   n=$(($(cat "$S/count") + 1)); echo "$n" >"$S/count"
   read -r number when <"$S/fail"
   if [ "$n $when" = "$number before" ]; then echo "Error: killed before $name" >&2; exit 1; fi
+  if [ "$n $when" = "$number settling" ]; then echo "Error: transaction invalidated with status (MVCC_READ_CONFLICT)" >&2; exit 1; fi
   "$@"
   echo "$name" >>"$S/effects"
   if [ "$n $when" = "$number after" ]; then echo "Error: killed after $name" >&2; exit 1; fi
