@@ -170,12 +170,23 @@ impl Said {
             &self.stderr
         };
         let text = without_colours(text.trim());
+        let text = complaint(&text).to_owned();
         let length = text.chars().count();
         match length.checked_sub(MAX_SAID) {
             Some(cut) if cut > 0 => format!("… {}", text.chars().skip(cut).collect::<String>()),
             _ => text,
         }
     }
+}
+
+/// The complaint itself, where a tool also logs before it or tells its usage after it.
+fn complaint(text: &str) -> &str {
+    let start = text
+        .match_indices("Error: ")
+        .map(|(at, _)| at)
+        .find(|at| *at == 0 || text[..*at].ends_with('\n'));
+    let text = start.map_or(text, |start| &text[start..]);
+    text.split("\nUsage:").next().unwrap_or(text).trim_end()
 }
 
 /// Text without the escape sequences that colour a terminal.
@@ -315,6 +326,20 @@ mod tests {
         let text = ledger_sync::whole(&error);
         assert!(text.contains("Error: no such thing") && !text.contains('\u{1b}'), "{text}");
         assert!(text.contains("peer x"), "{text}");
+    }
+
+    #[test]
+    fn a_complaint_is_told_without_the_usage_after_it() {
+        let said = Said {
+            stdout: String::new(),
+            stderr: "a warning\nError: orderer client failed to connect\nUsage:\n  peer channel fetch [flags]\n".into(),
+        };
+        assert_eq!(said.words(), "Error: orderer client failed to connect");
+        let plain = Said {
+            stdout: "no complaint".into(),
+            stderr: " ".into(),
+        };
+        assert_eq!(plain.words(), "no complaint");
     }
 
     #[tokio::test]
