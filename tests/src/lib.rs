@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod consortium;
+pub mod doctored;
 pub mod documents;
 pub mod fabric;
 pub mod http;

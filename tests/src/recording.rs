@@ -82,6 +82,11 @@ impl Recording {
         std::fs::write(path, bytes).expect("the recording can be written");
     }
 
+    /// The blocks.
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
     /// The number of blocks.
     pub fn height(&self) -> u64 {
         self.blocks.len() as u64

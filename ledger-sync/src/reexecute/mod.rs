@@ -9,7 +9,8 @@
 //! when it is lost, torn, or not of the history that the store was made from.
 //!
 //! # What stays the peer's word
-//! A transaction may be called a duplicate, or malformed in a way that only a peer judges, and be left out by that. It is counted
+//! A transaction may be called a duplicate, or malformed in a way that only a peer judges, or a conflict in a range of which the
+//! ledger keeps only a summary of hashes (Fabric's for more than 50 results), and be left out by that. It is counted
 //! ([`Standing::undecided`]) when nothing else is wrong with it; later transactions that build on it are then conflicts, and
 //! freeze the channel. A second peer ([`crate::witness`]) shows it at once.
 
@@ -216,7 +217,6 @@ impl Mirror {
             // An invalid transaction that could not be valid anyway hides nothing.
             (_, Reads::Changed(_)) => Ok(()),
             (Code::MvccReadConflict | Code::PhantomReadConflict, Reads::Unchanged) => Err(called),
-            (Code::MvccReadConflict | Code::PhantomReadConflict, Reads::Unknown) => Ok(()),
             (code, _) => {
                 let made = |membership: &std::sync::Arc<_>| ours.is_made_by_its_creator(membership);
                 let could_be_valid = recorded.membership.as_ref().is_some_and(made)

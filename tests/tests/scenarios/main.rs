@@ -7,6 +7,7 @@ mod crash;
 mod drift;
 mod input;
 mod ledger;
+mod lies;
 mod orders;
 mod renewal;
 mod service;
