@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::Network;
+use super::{Clients, Network};
 
 /// Who calls, and which peer.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +14,8 @@ pub struct Caller<'a> {
     pub msp: Option<&'a Path>,
     /// The member whose peer it calls.
     pub peer_of: &'a str,
+    /// The members whose peers it calls when that one doesn't answer.
+    pub further: &'a [&'a str],
 }
 
 impl<'a> Caller<'a> {
@@ -23,6 +25,7 @@ impl<'a> Caller<'a> {
             member,
             msp: None,
             peer_of: member,
+            further: &[],
         }
     }
 }
@@ -51,11 +54,22 @@ impl Network<'_> {
         ] {
             let _ = writeln!(text, "{key} = {value:?}");
         }
+        if self.clients == Clients::Certified {
+            let tls = own.client_tls();
+            for (key, file) in [("client_certificate", "client.crt"), ("client_key", "client.key")] {
+                let _ = writeln!(text, "{key} = {:?}", tls.join(file).display().to_string());
+            }
+        }
+        let _ = writeln!(text, "channels = [{}]", channels.join(", "));
+        for member in caller.further {
+            let peer = self.organisation(member);
+            let (endpoint, ca) = (format!("https://{}", peer.address()), peer.tls_ca().display().to_string());
+            let _ = write!(text, "\n[[ledger.peers]]\nendpoint = {endpoint:?}\ntls_ca = {ca:?}\n");
+        }
         let _ = write!(
             text,
-            "channels = [{}]\n\n[service]\nlisten = \"127.0.0.1:0\"\ninterval_seconds = 5\n\n[machine]\nroot = \"machine\"\n\n\
+            "\n[service]\nlisten = \"127.0.0.1:0\"\ninterval_seconds = 5\n\n[machine]\nroot = \"machine\"\n\n\
              [machine.commands.smart-city]\nprogram = {:?}\nargs = [\"demo\"]\n",
-            channels.join(", "),
             crate::world::binary().display().to_string(),
         );
         let path = folder.join("charter.toml");

@@ -18,5 +18,5 @@ mod ports;
 pub use binaries::Binaries;
 pub use member::Caller;
 pub use network::Network;
-pub use node::Node;
+pub use node::{Clients, Node};
 pub use organisation::{ORDERER, Organisation};

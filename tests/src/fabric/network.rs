@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::node::{self, OrdererPorts, PeerPlace};
-use super::{Binaries, Node, Organisation, builder, channel, organisation, ports};
+use super::{Binaries, Clients, Node, Organisation, builder, channel, organisation, ports};
 use crate::World;
 use crate::command::{self, Ended};
 use crate::wait::until;
@@ -23,6 +23,7 @@ pub struct Network<'a> {
     folder: PathBuf,
     organisations: Vec<Organisation>,
     pub(super) orderer_ports: OrdererPorts,
+    pub(super) clients: Clients,
     orderer: Node,
     peers: BTreeMap<String, Node>,
     pub(super) chaincodes: BTreeMap<String, Node>,
@@ -37,6 +38,12 @@ impl<'a> Network<'a> {
     /// When one doesn't start.
     #[track_caller]
     pub fn start(world: &'a World, binaries: &Binaries) -> Self {
+        Self::start_for(world, binaries, Clients::All)
+    }
+
+    /// Does what [`start`](Self::start) does, with peers that let only some speak to them.
+    #[track_caller]
+    pub fn start_for(world: &'a World, binaries: &Binaries, clients: Clients) -> Self {
         let folder = world.root().join("fabric");
         let crypto = folder.join("crypto");
         std::fs::create_dir_all(folder.join("orderer")).expect("the world's folder can be written");
@@ -61,6 +68,7 @@ impl<'a> Network<'a> {
             orderer_ports,
             organisations,
             folder,
+            clients,
         };
         network.configure(&crypto);
         network.start_orderer();
@@ -89,6 +97,7 @@ impl<'a> Network<'a> {
             let place = PeerPlace {
                 data: &data,
                 builder: &builder,
+                clients: self.clients,
             };
             self.write(&format!("{}/core.yaml", one.member), &node::core_yaml(one, &place));
         }

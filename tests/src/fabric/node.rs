@@ -109,6 +109,17 @@ pub(super) struct PeerPlace<'a> {
     pub(super) data: &'a Path,
     /// The folder of the external builder.
     pub(super) builder: &'a Path,
+    /// Whom it lets speak to it.
+    pub(super) clients: Clients,
+}
+
+/// Which TLS clients peers let speak to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// Everybody who knows its authority.
+    All,
+    /// Those with a certificate from an authority of one of its channels, or of its own organisation: mutual TLS.
+    Certified,
 }
 
 /// A peer's `core.yaml`. The program `peer` reads it as a client, too.
@@ -120,6 +131,7 @@ pub(super) fn core_yaml(organisation: &Organisation, place: &PeerPlace<'_>) -> S
     let crypto = organisation.peer();
     let (crypto, data, builder) = (crypto.display(), place.data.display(), place.builder.display());
     let chaincode_listen = super::ports::free();
+    let certified = place.clients == Clients::Certified;
     // Short intervals where a test would otherwise wait for gossip to notice what was killed.
     format!(
         "peer:
@@ -147,10 +159,13 @@ pub(super) fn core_yaml(organisation: &Organisation, place: &PeerPlace<'_>) -> S
     state: {{ enabled: false }}
   tls:
     enabled: true
-    clientAuthRequired: false
+    clientAuthRequired: {certified}
+    clientRootCAs: {{ files: [{crypto}/tls/ca.crt] }}
     cert: {{ file: {crypto}/tls/server.crt }}
     key: {{ file: {crypto}/tls/server.key }}
     rootcert: {{ file: {crypto}/tls/ca.crt }}
+    clientCert: {{ file: {crypto}/tls/server.crt }}
+    clientKey: {{ file: {crypto}/tls/server.key }}
   BCCSP: {{ Default: SW, SW: {{ Hash: SHA2, Security: 256 }} }}
   deliveryclient: {{ reconnectTotalTimeThreshold: 3600s, reConnectBackoffThreshold: 2s, connTimeout: 3s }}
   discovery: {{ enabled: true, authCacheEnabled: true, authCacheMaxSize: 1000, authCachePurgeRetentionRatio: 0.75 }}

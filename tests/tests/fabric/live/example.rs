@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use reconciler::document::Document;
 use reconciler::network::Network as Example;
-use tests::fabric::{Binaries, Network};
+use tests::fabric::{Binaries, Clients, Network};
 use tests::{MEMBERS, Running, World, until};
 
 /// The channel of version 1, and its members.
@@ -16,7 +16,13 @@ pub(crate) const SECOND: (&str, [&str; 3]) = ("smart-city-2", ["city", "breeze",
 /// are missing.
 #[track_caller]
 pub(crate) fn consortium(world: &World) -> Option<Network<'_>> {
-    let mut network = Network::start(world, &Binaries::find()?);
+    consortium_for(world, Clients::All)
+}
+
+/// Does what [`consortium`] does, with peers that let only some speak to them.
+#[track_caller]
+pub(crate) fn consortium_for(world: &World, clients: Clients) -> Option<Network<'_>> {
+    let mut network = Network::start_for(world, &Binaries::find()?, clients);
     network.channel(FIRST.0, &FIRST.1);
     network.channel(SECOND.0, &SECOND.1);
     network.install_chaincode();

@@ -4,4 +4,5 @@ pub(crate) mod example;
 mod history;
 mod kills;
 mod official_client;
+mod peers;
 mod strangers;
