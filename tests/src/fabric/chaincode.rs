@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::node::Endpoints;
 use super::{Network, Node};
-use crate::command;
+use crate::command::{self, Ended};
 use crate::wait::until;
 
 /// The chaincode's name on every channel.
@@ -34,15 +34,9 @@ impl Network<'_> {
     /// When it is not approved, or not committed.
     #[track_caller]
     pub fn commit_chaincode(&self, channel: &str, members: &[&str]) {
-        let definition = ["--channelID", channel, "--name", NAME, "--version", "1", "--sequence", "1"];
+        let definition = definition(channel);
         for member in members {
-            let id = self.package_id(member);
-            let at = self.at_the_orderer();
-            let mut words = vec!["lifecycle", "chaincode", "approveformyorg"];
-            words.extend(at.iter().map(String::as_str));
-            words.extend(definition);
-            words.extend(["--package-id", &id]);
-            self.peer(member, &words).exits(0);
+            self.approve_chaincode(channel, member).exits(0);
         }
         let at = self.at_the_orderer();
         let peers: Vec<String> = members.iter().flat_map(|member| self.at_the_peer(member)).collect();
@@ -66,6 +60,18 @@ impl Network<'_> {
                 }
             });
         }
+    }
+
+    /// Has one member approve the chaincode's definition, with its own package.
+    #[track_caller]
+    pub(super) fn approve_chaincode(&self, channel: &str, member: &str) -> Ended {
+        let id = self.package_id(member);
+        let at = self.at_the_orderer();
+        let mut words = vec!["lifecycle", "chaincode", "approveformyorg"];
+        words.extend(at.iter().map(String::as_str));
+        words.extend(definition(channel));
+        words.extend(["--package-id", &id]);
+        self.peer(member, &words)
     }
 
     /// Starts a member's chaincode server where it was, and waits until it is well.
@@ -151,4 +157,9 @@ impl Network<'_> {
         let ca = organisation.tls_ca().display().to_string();
         ["--peerAddresses".into(), organisation.address(), "--tlsRootCertFiles".into(), ca]
     }
+}
+
+/// The chaincode's definition on a channel, as words for `peer`.
+fn definition(channel: &str) -> [&str; 8] {
+    ["--channelID", channel, "--name", NAME, "--version", "1", "--sequence", "1"]
 }

@@ -14,6 +14,7 @@ mod network;
 mod node;
 mod organisation;
 mod ports;
+mod update;
 
 pub use binaries::Binaries;
 pub use member::Caller;
