@@ -14,13 +14,13 @@ const CHECKS: Duration = Duration::from_secs(600);
 
 #[test]
 fn the_official_client_finds_here_what_it_finds_at_the_embedded_ledger() {
+    let Some(binaries) = Binaries::find() else { return };
     let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/fabric-node");
     if !suite.join("node_modules").is_dir() {
         eprintln!("the Node client is missing, and was not run against the network: tests/run fabric-node installs it");
         return;
     }
     let world = World::new();
-    let Some(binaries) = Binaries::find() else { return };
     let mut network = Network::start(&world, &binaries);
     network.channel(FIRST.0, &FIRST.1);
     network.channel(SECOND.0, &SECOND.1);
