@@ -87,6 +87,19 @@ pub fn kept(store: &Store, patterns: &[Pattern]) -> Result<BTreeSet<Channel>, Gi
         .collect())
 }
 
+/// The channels that this member's peers have joined, that fit one of the patterns, on which our chaincode answers, and that are not
+/// known yet.
+pub(crate) async fn new(ledger: &dyn Ledger, patterns: &[Pattern], known: &BTreeSet<Channel>) -> Result<BTreeSet<Channel>, EvaluateError> {
+    let mut new = BTreeSet::new();
+    for channel in ledger.joined().await? {
+        let fits = patterns.iter().any(|pattern| pattern.fits(&channel));
+        if fits && !known.contains(&channel) && has_agreements(ledger, &channel).await {
+            new.insert(channel);
+        }
+    }
+    Ok(new)
+}
+
 /// Looks for channels, and gives each that is new to `found`, for ever.
 pub(crate) async fn look(
     ledger: Arc<dyn Ledger>,
@@ -97,17 +110,11 @@ pub(crate) async fn look(
 ) {
     let mut silent = false;
     loop {
-        match ledger.joined().await {
-            Ok(joined) => {
+        match new(ledger.as_ref(), &patterns, &known).await {
+            Ok(channels) => {
                 silent = false;
-                let new = joined.into_iter().filter(|channel| !known.contains(channel));
-                let fitting: Vec<Channel> = new.filter(|channel| patterns.iter().any(|pattern| pattern.fits(channel))).collect();
-                for channel in fitting {
-                    if has_agreements(ledger.as_ref(), &channel).await {
-                        found(&channel);
-                        known.insert(channel);
-                    }
-                }
+                channels.iter().for_each(&mut found);
+                known.extend(channels);
             }
             // Each channel that is followed already says by itself that the ledger is away.
             Err(error) if !silent => {

@@ -1,6 +1,6 @@
 //! `replay`: the store from the ledger's first block, and the comparison of commit ids.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use super::error::{CliError, Doing, Exit};
 use super::{Format, Global, output, targets};
 use crate::config::Config;
 use crate::control::Control;
+use crate::discovery;
 use crate::view::ChannelView;
 
 /// How a reference of a store stands to the same reference replayed from the ledger.
@@ -177,19 +178,20 @@ async fn rebuilt(config: &Config, ledger: Arc<dyn Ledger>) -> Result<Vec<Row>, C
     let member = &config.member;
     let folder = scratch(config)?;
     let fresh = Store::init(folder.path()).doing("cannot make an empty store")?;
-    for channel in &config.channels() {
+    let channels = channels(config, ledger.as_ref()).await?;
+    for channel in &channels {
         replayed(ledger.clone(), channel, &fresh).await?;
     }
     let path = config.store();
     let there = path.symlink_metadata().is_ok();
     if there {
-        match kept(config, &fresh, ledger).await {
+        match kept(config, &channels, &fresh, ledger).await {
             Ok(rows) => return Ok(rows),
             Err(error) => output::note(&format!("{member}: the present store can't stay\n{}", error.render().trim_end())),
         }
     }
     let mut all = Vec::new();
-    for channel in &config.channels() {
+    for channel in &channels {
         // All that the ledger has is in it.
         Control::set_level(fresh.path(), channel).doing("the new store's standing can't be remembered")?;
         all.extend(rows(member, &heads(&fresh, channel)?, &fresh)?);
@@ -209,15 +211,26 @@ async fn rebuilt(config: &Config, ledger: Arc<dyn Ledger>) -> Result<Vec<Row>, C
     Ok(all)
 }
 
+/// The channels of a member: those that it names, those that its store knows, and those that its peers have joined. A store that is
+/// lost knows none.
+async fn channels(config: &Config, ledger: &dyn Ledger) -> Result<BTreeSet<Channel>, CliError> {
+    let mut channels = config.channels();
+    let patterns = config.discover();
+    if !patterns.is_empty() {
+        let new = discovery::new(ledger, &patterns, &channels).await;
+        channels.extend(new.doing("the peers don't say which channels they have joined")?);
+    }
+    Ok(channels)
+}
+
 /// Keeps a store that holds the ledger's history, as far as it goes, and can be read; one that is behind takes in the rest. An error
 /// says why it can't be kept.
-async fn kept(config: &Config, fresh: &Store, ledger: Arc<dyn Ledger>) -> Result<Vec<Row>, CliError> {
+async fn kept(config: &Config, channels: &BTreeSet<Channel>, fresh: &Store, ledger: Arc<dyn Ledger>) -> Result<Vec<Row>, CliError> {
     let path = config.store();
     let doing = || format!("cannot read the store {}", path.display());
     let present = Store::open(&path).doing(doing())?;
     let mut behind = Vec::new();
-    let channels = config.channels();
-    for channel in &channels {
+    for channel in channels {
         let rows = rows(&config.member, &heads(&present, channel)?, fresh)?;
         // Of a channel that was never followed there is nothing at all. One reference without the other was lost.
         let none = rows.iter().all(|row| row.store.is_none());
@@ -245,7 +258,7 @@ async fn kept(config: &Config, fresh: &Store, ledger: Arc<dyn Ledger>) -> Result
     };
     output::note(&format!("{}: {} is {says}", config.member, path.display()));
     let mut all = Vec::new();
-    for channel in &config.channels() {
+    for channel in channels {
         // The ledger may have grown since the replay: what was taken in now goes on from what was compared.
         let heads = heads(&present, channel)?;
         all.extend(rows(&config.member, &heads, &present)?);

@@ -83,6 +83,9 @@ pub(crate) fn one_channel(global: &Global, config: &Config) -> Result<Channel, C
                 Some(last) => found.iter().chain([&last]).map(ToString::to_string).collect(),
                 None => config.channels().iter().map(ToString::to_string).collect(),
             };
+            if names.is_empty() {
+                return Err(CliError::new("no channel was found yet").next("add --channel with the name of one that the peer has joined"));
+            }
             Err(CliError::new("this command works on one channel").next(format!("add --channel, one of {}", names.join(", "))))
         }
     }
@@ -129,6 +132,10 @@ pub(crate) fn newest<'a>(configs: &'a [Config], channel: &Channel) -> Option<&'a
 
 fn no_channel(found: &[Config]) -> CliError {
     let names: BTreeSet<String> = found.iter().flat_map(Config::channels).map(|channel| channel.to_string()).collect();
+    if names.is_empty() {
+        return CliError::new("no channel was found yet")
+            .next("charter channel join, and charter serve to find it; or name it in ledger.channels of charter.toml");
+    }
     CliError::new("no member follows that channel")
         .next(format!("--channel is one of {}", names.into_iter().collect::<Vec<_>>().join(", ")))
 }
