@@ -127,6 +127,7 @@ fn line(report: &StepReport) -> String {
         Ended::Already => "already",
         Ended::Done => "done",
         Ended::Waiting => "waiting",
+        Ended::Failed => "failed",
     };
     format!("{word:<8} {}: {}", report.step, report.detail)
 }

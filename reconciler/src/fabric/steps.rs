@@ -42,6 +42,10 @@ trait Step: Send + Sync {
     async fn look(&self, site: &Site) -> Result<Standing, FabricError>;
     /// Carries it out.
     async fn act(&self, site: &Site) -> Result<(), FabricError>;
+    /// Whether the steps after it can be carried out without it: one node of several.
+    fn is_one_of_several(&self) -> bool {
+        false
+    }
     /// The commands that carry it out, for people.
     fn calls(&self, site: &Site) -> Result<Vec<Call>, FabricError>;
 }
@@ -56,6 +60,8 @@ pub enum Ended {
     Done,
     /// Others have to do something first.
     Waiting,
+    /// It failed; the steps after it were carried out.
+    Failed,
 }
 
 /// One step that was looked at.
@@ -183,6 +189,7 @@ struct Walk<'a, T> {
     tell: T,
     reports: Vec<StepReport>,
     missing: Vec<Missing>,
+    failed: Option<FabricError>,
 }
 
 impl<'a, T: FnMut(&StepReport) + Send> Walk<'a, T> {
@@ -192,12 +199,21 @@ impl<'a, T: FnMut(&StepReport) + Send> Walk<'a, T> {
             tell,
             reports: Vec::new(),
             missing: Vec::new(),
+            failed: None,
         }
     }
 
     async fn take(&mut self, steps: &Steps) -> Result<(), FabricError> {
         for step in steps {
-            let (ended, detail, missing) = walk(step.as_ref(), self.site).await?;
+            let (ended, detail, missing) = match walk(step.as_ref(), self.site).await {
+                Ok(walked) => walked,
+                Err(error) if step.is_one_of_several() => {
+                    let detail = error.to_string().lines().next().unwrap_or_default().to_owned();
+                    self.failed.get_or_insert(error);
+                    (Ended::Failed, detail, Vec::new())
+                }
+                Err(error) => return Err(error),
+            };
             self.missing.extend(missing);
             let report = StepReport {
                 step: step.name(),
@@ -211,6 +227,9 @@ impl<'a, T: FnMut(&StepReport) + Send> Walk<'a, T> {
     }
 
     fn outcome(self) -> Result<Outcome, FabricError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
         let block = super::block::FirstBlock::read(&self.site.block, self.site.channel())?;
         Ok(Outcome {
             channel: self.site.channel().clone(),

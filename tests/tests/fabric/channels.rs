@@ -162,6 +162,12 @@ fn from_nothing_to_a_running_consortium() {
     for (_, member) in members {
         member.stop();
     }
+    // A store that is lost comes back with the channels that the peer has joined.
+    std::fs::remove_dir_all(world.member("tram").join("store.git")).unwrap();
+    world
+        .charter(&["replay", "--member", "tram"])
+        .exits(0)
+        .says(&["desired/smart-city-2", "rebuilt"]);
     // What was found once is known to the commands, and followed after a new start, also while no peer answers.
     for member in MEMBERS {
         network.kill_peer(member);

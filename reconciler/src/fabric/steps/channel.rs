@@ -160,6 +160,10 @@ impl Step for OrdererJoined {
         format!("orderer {}", self.orderer.admin)
     }
 
+    fn is_one_of_several(&self) -> bool {
+        true
+    }
+
     async fn look(&self, site: &Site) -> Result<Standing, FabricError> {
         Ok(if orderer_has(site, &self.orderer).await? {
             Standing::Done("serves the channel".into())

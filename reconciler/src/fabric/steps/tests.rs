@@ -122,6 +122,28 @@ async fn a_member_that_is_away_is_left_out_of_the_commit() {
 }
 
 #[tokio::test]
+async fn an_orderer_that_is_away_is_told_and_holds_up_nothing_else() {
+    let place = Place::new(Parties::Two);
+    let mut city = place.site("city");
+    create(&city, |_| {}).await.unwrap();
+    let second = crate::fabric::settings::OrdererAdmin {
+        admin: "127.0.0.1:7054".parse().unwrap(),
+        tls: None,
+    };
+    city.settings.orderers.push(second);
+    let away = place.state().join("away");
+    std::fs::create_dir_all(&away).unwrap();
+    std::fs::write(away.join("127.0.0.1:7054"), "").unwrap();
+    let mut ends = Vec::new();
+    let error = join(&city, |report| ends.push(report.ended)).await.unwrap_err();
+    assert!(error.to_string().contains("connection refused"), "{error}");
+    use Ended::{Already, Done, Failed};
+    assert_eq!(ends, [Already, Already, Failed, Done, Done, Done, Done]);
+    std::fs::remove_dir_all(&away).unwrap();
+    join(&city, |_| {}).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_block_that_the_orderer_has_is_never_made_a_second_time() {
     let place = Place::new(Parties::Two);
     let city = place.site("city");

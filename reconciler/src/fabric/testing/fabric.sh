@@ -49,6 +49,7 @@ case "$tool $*" in
       *) effect "block" cp "$S/block.$made" "$out" ;;
     esac ;;
   "osnadmin channel list")
+    [ ! -e "$S/away/$orderer" ] || { echo "Error: Get \"http://$orderer\": dial tcp: connect: connection refused"; exit 1; }
     if [ -e "$S/orderer/$ch" ]; then printf 'Status: 200\n{"name":"%s"}\n' "$ch"
     else printf 'Status: 404\n{"error":"channel does not exist"}\n'; fi ;;
   "osnadmin channel join")
