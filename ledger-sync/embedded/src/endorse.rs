@@ -44,11 +44,14 @@ pub(crate) struct Target {
 }
 
 /// Reads only what a proposal is for; nothing of it is verified.
-pub(crate) fn target(proposal: Option<&SignedProposal>) -> Result<Target, Refusal> {
+pub(crate) fn target(call: Call, proposal: Option<&SignedProposal>) -> Result<Target, Refusal> {
     let malformed = |reason: String| Refusal::Malformed(format!("failed to unpack transaction proposal: {reason}"));
     let proposal = proposal
         .filter(|proposal| !proposal.proposal_bytes.is_empty())
-        .ok_or_else(|| malformed("a signed proposal is required".into()))?;
+        .ok_or_else(|| match call {
+            Call::Evaluate => malformed("a signed proposal is required".into()),
+            Call::Endorse => Refusal::Malformed("the proposed transaction must contain a signed proposal".into()),
+        })?;
     let (opened, invocation) = envelope::open_proposal(&proposal.proposal_bytes).map_err(|error| malformed(chain(&error)))?;
     if opened.channel.channel_id.is_empty() {
         return Err(malformed("no channel id provided".into()));
@@ -106,7 +109,9 @@ pub(crate) fn accept(core: &Core, limits: &Limits, proposal: &SignedProposal, no
     in_time(opened.seconds(), now, limits.clock_window)?;
     let denied = |reason: String| Refusal::Denied(format!("error validating proposal: {reason}"));
     if !opened.is(HeaderType::EndorserTransaction) {
-        return Err(denied(format!("invalid header type {}", opened.channel.r#type)));
+        let number = opened.channel.r#type;
+        let name = HeaderType::try_from(number).map_or_else(|_| number.to_string(), |found| found.as_str_name().to_owned());
+        return Err(denied(format!("invalid header type {name}")));
     }
     if opened.channel.epoch != 0 {
         return Err(denied("epoch is non-zero".into()));

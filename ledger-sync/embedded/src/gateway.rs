@@ -44,7 +44,7 @@ impl GatewayService {
         organisations: Vec<String>,
         run: impl FnOnce(&Asked<'_>, &endorse::Accepted) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Status> {
-        let target = endorse::target(proposal.as_ref()).map_err(|refusal| refusal.worded(call, ""))?;
+        let target = endorse::target(call, proposal.as_ref()).map_err(|refusal| refusal.worded(call, ""))?;
         let proposal = proposal.unwrap_or_default();
         let Some(channel) = self.ledger.channel(&target.channel) else {
             let (channel, chaincode) = (target.channel, target.chaincode);
