@@ -157,7 +157,7 @@ impl GatewayClient {
         C: Fn(Arc<Peer>) -> F + Send,
     {
         let mut last = None;
-        for peer in self.peers.from_present(channel) {
+        for peer in self.peers.in_turn(channel) {
             match call(Arc::clone(&peer)).await {
                 Ok(answer) => return Ok(answer),
                 Err(fault) if fault.refusal().is_some() || !fault.transient() => return Err(fault),
@@ -311,7 +311,7 @@ impl Ledger for GatewayClient {
     async fn height(&self, channel: &Channel) -> Result<u64, StreamError> {
         let mut asked: stream::FuturesUnordered<_> = self
             .peers
-            .from_present(channel)
+            .in_turn(channel)
             .into_iter()
             .enumerate()
             .map(|(place, peer)| async move { (place, self.height_at(peer, channel).await) })

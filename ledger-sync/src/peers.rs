@@ -128,7 +128,7 @@ impl Peers {
     }
 
     /// Every peer, the one of a channel first.
-    pub(crate) fn from_present(&self, channel: &Channel) -> Vec<Arc<Peer>> {
+    pub(crate) fn in_turn(&self, channel: &Channel) -> Vec<Arc<Peer>> {
         let turn = self.turn().get(channel).copied().unwrap_or(0);
         let (before, rest) = self.all.split_at(turn.min(self.all.len()));
         rest.iter().chain(before).map(Arc::clone).collect()
@@ -179,7 +179,7 @@ mod tests {
         peers.leave(&one, "https://a:1");
         assert_eq!(peers.present(&one).endpoint, "https://b:1");
         assert_eq!(peers.present(&two).endpoint, "https://a:1");
-        let order: Vec<String> = peers.from_present(&one).iter().map(|peer| peer.endpoint.clone()).collect();
+        let order: Vec<String> = peers.in_turn(&one).iter().map(|peer| peer.endpoint.clone()).collect();
         assert_eq!(order, ["https://b:1", "https://c:1", "https://a:1"]);
         peers.leave(&one, "https://b:1");
         peers.leave(&one, "https://c:1");
