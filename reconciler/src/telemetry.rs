@@ -77,7 +77,7 @@ async fn metrics(State(status): State<watch::Receiver<ServiceStatus>>) -> Respon
 fn rendered(status: &ServiceStatus) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("charter");
     type Column = (&'static str, &'static str, fn(&crate::control::ChannelStatus) -> i64);
-    let columns: [Column; 8] = [
+    let columns: [Column; 10] = [
         ("block", "The last block that was taken in", |one| {
             one.block.and_then(|block| block.try_into().ok()).unwrap_or(-1)
         }),
@@ -86,6 +86,16 @@ fn rendered(status: &ServiceStatus) -> Result<String, std::fmt::Error> {
         }),
         ("connected", "Whether blocks are being received", |one| one.connected.into()),
         ("frozen", "Whether the channel is frozen", |one| one.frozen.is_some().into()),
+        (
+            "undecided",
+            "Transactions that are called invalid on the peer's word alone",
+            |one| one.rerun.map_or(0, |rerun| rerun.undecided.try_into().unwrap_or(i64::MAX)),
+        ),
+        (
+            "unconfirmed_blocks",
+            "Blocks that the second peer has not confirmed; 0 where there is none",
+            |one| one.testimony.as_ref().map_or(0, |said| said.waiting.try_into().unwrap_or(i64::MAX)),
+        ),
         ("paused", "Whether applying is paused", |one| one.paused.into()),
         ("converged", "Whether the last pass left nothing to do", |one| {
             one.pass.as_ref().is_some_and(|pass| pass.converged).into()
@@ -126,6 +136,13 @@ fn rendered(status: &ServiceStatus) -> Result<String, std::fmt::Error> {
             expires,
         );
     }
+    let ends = Gauge::<i64>::default();
+    ends.set(status.certificate_ends.seconds());
+    registry.register(
+        "certificate_end_timestamp_seconds",
+        "When the member's certificate ends, seconds since the Unix epoch",
+        ends,
+    );
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
