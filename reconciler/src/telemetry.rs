@@ -136,13 +136,6 @@ fn rendered(status: &ServiceStatus) -> Result<String, std::fmt::Error> {
             expires,
         );
     }
-    let ends = Gauge::<i64>::default();
-    ends.set(status.certificate_ends.seconds());
-    registry.register(
-        "certificate_end_timestamp_seconds",
-        "When the member's certificate ends, seconds since the Unix epoch",
-        ends,
-    );
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
