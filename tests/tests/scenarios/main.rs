@@ -4,6 +4,7 @@
 
 mod chaincode;
 mod crash;
+mod discovery;
 mod drift;
 mod input;
 mod ledger;
