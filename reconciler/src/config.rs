@@ -329,4 +329,40 @@ mod tests {
         );
         assert!(!error.contains("982451653"), "{error}");
     }
+    #[test]
+    fn further_peers_are_read_written_and_held_to_sense() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(FILE_NAME);
+        let read = |ledger: &str, peers: &str| {
+            let text = format!(
+                "member = \"city\"\n[ledger]\nendpoint = \"https://a:7051\"\ntls_ca = \"a\"\nmsp_id = \"CityMSP\"\nmsp = \"m\"\n\
+                 channels = [\"c-1\"]\n{ledger}\n{peers}\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            Config::read(&path).map_err(|error| error.to_string())
+        };
+        let peer = |endpoint: &str| format!("[[ledger.peers]]\nendpoint = \"{endpoint}\"\n");
+        let tls = "client_certificate = \"c\"\nclient_key = \"k\"\nserver_name = \"peer0.city.example\"";
+        let full = read(
+            tls,
+            &format!("{}tls_ca = \"b\"\n{}", peer("https://b:7051"), peer("https://c:7051")),
+        )
+        .unwrap();
+        assert_eq!(full.ledger.peers.len(), 2);
+        assert_eq!(full.ledger.peers[0].tls_ca.as_deref(), Some(Path::new("b")));
+        assert_eq!(Config::read(&full.write().unwrap()).unwrap(), full);
+        for (ledger, peers, says) in [
+            ("client_key = \"k\"", String::new(), "belong together"),
+            ("", peer("http://b:7051"), "has to start with https://"),
+            ("", peer("https://a:7051"), "twice"),
+            (
+                "",
+                format!("{}tls_cert = \"x\"\n", peer("https://b:7051")),
+                "unknown field `tls_cert`",
+            ),
+        ] {
+            let error = read(ledger, &peers).unwrap_err();
+            assert!(error.contains(says), "{says}: {error}");
+        }
+    }
 }
