@@ -156,18 +156,21 @@ impl GatewayClient {
         F: Future<Output = Result<T, Fault>> + Send,
         C: Fn(Arc<Peer>) -> F + Send,
     {
-        let mut last = None;
+        let mut told: Option<Fault> = None;
         for peer in self.peers.in_turn(channel) {
             match call(Arc::clone(&peer)).await {
                 Ok(answer) => return Ok(answer),
                 Err(fault) if fault.refusal().is_some() || !fault.transient() => return Err(fault),
                 Err(fault) => {
                     self.peers.leave(channel, &peer.endpoint);
-                    last = Some(fault);
+                    // What one peer has answered tells more than that another one can't be reached.
+                    if told.as_ref().is_none_or(|told| told.code == tonic::Code::Unavailable) {
+                        told = Some(fault);
+                    }
                 }
             }
         }
-        Err(last.expect("a client has at least one peer, and each was asked"))
+        Err(told.expect("a client has at least one peer, and each was asked"))
     }
 
     async fn evaluate_at(&self, peer: Arc<Peer>, channel: &Channel, chaincode: &str, args: &[Vec<u8>]) -> Result<Vec<u8>, EvaluateError> {
