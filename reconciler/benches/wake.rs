@@ -188,11 +188,13 @@ async fn measure(orders: usize) -> (Vec<Duration>, Vec<Duration>) {
         );
         done.unwrap();
         let (first, change) = loop {
-            let calls = calls.lock().unwrap();
-            if let (Some(first), Some(change)) = (calls.observed.first(), calls.applied.first()) {
-                break (*first, *change);
+            let both = {
+                let calls = calls.lock().unwrap();
+                calls.observed.first().copied().zip(calls.applied.first().copied())
+            };
+            if let Some(both) = both {
+                break both;
             }
-            drop(calls);
             tokio::time::sleep(Duration::from_micros(500)).await;
         };
         observed.push(first.saturating_duration_since(block));
