@@ -99,3 +99,83 @@ impl Chain {
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().take(32).map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protos::envelope::Collection;
+    use protos::kvrwset::{HashedRwSet, KvMetadataWrite, KvWrite, KvWriteHash, KvrwSet};
+
+    fn namespace(name: &str, keys: &[&str]) -> Namespace {
+        let write = |key: &&str| KvWrite {
+            key: (*key).to_owned(),
+            is_delete: false,
+            value: b"v".to_vec(),
+        };
+        Namespace {
+            name: name.to_owned(),
+            rwset: KvrwSet {
+                writes: keys.iter().map(write).collect(),
+                ..KvrwSet::default()
+            },
+            private_collections: 0,
+            collections: Vec::new(),
+        }
+    }
+
+    fn advanced(chain: &mut Chain, namespaces: &[Namespace], found: &[u8]) -> Result<(), Wrong> {
+        let mut writes = Writes::default();
+        writes.take(namespaces, 1, 0);
+        chain.advance(&[0], writes, Some(found))
+    }
+
+    /// What the chain asks for after these writes.
+    fn hash(namespaces: &[Namespace]) -> Vec<u8> {
+        let wrong = advanced(&mut Chain::default(), namespaces, b"x").unwrap_err();
+        assert_eq!(wrong.found, "78");
+        wrong.expected.as_bytes().to_vec()
+    }
+
+    #[test]
+    fn collections_count_and_configurations_do_not() {
+        let plain = [namespace("a", &["k"])];
+        assert_eq!(
+            hash(&plain),
+            hash(&[namespace("", &["resourcesconfigtx.CHANNEL_CONFIG_KEY"]), namespace("a", &["k"])])
+        );
+        let mut hidden = namespace("a", &["k"]);
+        hidden.collections.push(Collection {
+            name: "c".into(),
+            rwset: HashedRwSet {
+                hashed_writes: vec![KvWriteHash {
+                    key_hash: vec![1],
+                    value_hash: vec![2],
+                    ..KvWriteHash::default()
+                }],
+                ..HashedRwSet::default()
+            },
+        });
+        assert_ne!(hash(&plain), hash(&[hidden]));
+    }
+
+    #[test]
+    fn the_last_write_of_a_key_counts_and_the_order_of_keys_does_not() {
+        assert_eq!(hash(&[namespace("a", &["k", "l"])]), hash(&[namespace("a", &["l", "k"])]));
+        assert_ne!(hash(&[namespace("a", &["k"])]), hash(&[namespace("a", &["l"])]));
+    }
+
+    #[test]
+    fn what_cannot_be_computed_is_believed_and_what_follows_is_held_to_it() {
+        let mut chain = Chain::default();
+        let mut metadata = namespace("a", &["k"]);
+        metadata.rwset.metadata_writes.push(KvMetadataWrite::default());
+        advanced(&mut chain, &[metadata], b"any").unwrap();
+        assert_eq!(chain, Chain::At(b"any".to_vec()));
+        assert!(advanced(&mut chain, &[namespace("a", &["k"])], b"any").is_err());
+        // A peer that writes none can't be held to any.
+        chain.advance(&[0], Writes::default(), None).unwrap();
+        assert_eq!(chain, Chain::Unwritten);
+        advanced(&mut chain, &[namespace("a", &["k"])], b"anew").unwrap();
+        assert_eq!(chain, Chain::At(b"anew".to_vec()));
+    }
+}

@@ -74,7 +74,8 @@ pub fn write(store: &Store, mirror: &Mirror, configuration: BlockId) -> io::Resu
     let path = path(store, &mirror.channel);
     let folder = store.path().join("charter");
     std::fs::create_dir_all(&folder)?;
-    let new = folder.join(format!(".{}.mirror.{}", mirror.channel, std::process::id()));
+    // One name for all writers: what a killed one leaves is overwritten, and two at once leave what its checksum betrays.
+    let new = folder.join(format!(".{}.mirror.new", mirror.channel));
     let written = write_to(File::create(&new)?, mirror, configuration);
     let renamed = written.and_then(|size| std::fs::rename(&new, &path).map(|()| size));
     if renamed.is_err() {
