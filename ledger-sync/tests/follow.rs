@@ -232,6 +232,31 @@ async fn a_hung_stream_is_opened_again() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_opened_and_never_says_anything_is_opened_again() {
+    let network = network();
+    found(&network).await;
+    let place = place();
+    let mut running = follow(&network, &place.store, quick());
+    running.at(&network).await;
+    network.misbehave(Misbehaviour {
+        down: true,
+        ..Misbehaviour::default()
+    });
+    running.until(|progress| !progress.connected).await;
+    // It is up again, has nothing new, and does not even repeat what it is asked for.
+    network.misbehave(Misbehaviour {
+        hung: true,
+        ..Misbehaviour::default()
+    });
+    let hung = |progress: &Progress| progress.last_error.as_ref().is_some_and(|error| error.contains("sends nothing"));
+    running.until(hung).await;
+    network.misbehave(Misbehaviour::default());
+    network.append_other(CITY).unwrap();
+    running.at(&network).await;
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_tampered_block_freezes_and_changes_nothing() {
     let network = network();
     found(&network).await;
