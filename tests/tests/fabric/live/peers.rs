@@ -1,7 +1,7 @@
 //! Peers that ask for a client's certificate, and more than one of them.
 
 use tests::fabric::{Caller, Clients, Network};
-use tests::{World, documents, until};
+use tests::{Ended, World, documents, until};
 
 use super::example::{self, FIRST, SECOND};
 
@@ -40,11 +40,19 @@ fn another_peer_serves_over_mutual_tls_when_the_own_one_is_gone() {
     ordered(&world, "without-own");
     until("the city reads from the other peer", || endpoint(&world, &network, "breeze"));
     network.start_peer("city");
+    // A peer that came back is of use once gossip has told it of the others: it is asked alone.
+    let alone = world.root().join("alone");
+    let alone = network.configure_member(&alone, Caller::own("city"), &[SECOND.0]);
+    let order = documents::order(vec![documents::file("by-own-alone", "city", "x\n")]);
+    let order = world.file("by-own-alone.yaml", &order.to_string());
+    until("the city's peer endorses again", || {
+        taken(world.charter(&["--config", &alone, "submit", &order]))
+    });
     network.kill_peer("breeze");
     ordered(&world, "without-other");
     until("the city reads from its own peer", || endpoint(&world, &network, "city"));
     network.start_peer("breeze");
-    example::converged(&world, 2);
+    example::converged(&world, 3);
     for (_, member) in members {
         member.stop();
     }
@@ -57,11 +65,7 @@ fn ordered(world: &World, name: &str) {
     let order = documents::order(vec![documents::file(name, "city", "x\n")]);
     let file = world.file(&format!("{name}.yaml"), &order.to_string());
     until(&format!("{name} is ordered"), || {
-        let said = world.charter(&["submit", &file, "--member", "city", "--channel", SECOND.0]);
-        match said.code == Some(0) || said.stderr.contains("exists already") {
-            true => Ok(()),
-            false => Err(said),
-        }
+        taken(world.charter(&["submit", &file, "--member", "city", "--channel", SECOND.0]))
     });
     until(&format!("{name} is in sync"), || {
         match world.status().resource("city", SECOND.0, name) {
@@ -69,6 +73,14 @@ fn ordered(world: &World, name: &str) {
             other => Err(format!("{other:?}")),
         }
     });
+}
+
+/// Whether an order is on the ledger, by what the command said that submitted it.
+fn taken(said: Ended) -> Result<(), Ended> {
+    match said.code == Some(0) || said.stderr.contains("exists already") {
+        true => Ok(()),
+        false => Err(said),
+    }
 }
 
 /// Whether the city reads from a member's peer.
