@@ -172,11 +172,13 @@ impl Materialiser {
     /// Reads both references of a channel whose first block has this hash.
     pub fn load(store: &Store, channel: &Channel, genesis: Digest) -> Result<Self, BranchError> {
         let mut loader = desired::Loader::new(channel.clone());
-        let (desired, pinned_desired) = Side::load(store, channel, paths::desired_ref(channel), |path, bytes| loader.take(path, bytes))?;
+        let (desired, pinned_desired, files) = Side::load(store, channel, paths::desired_ref(channel), desired::File::read)?;
+        files.into_iter().for_each(|file| loader.take(file));
         let desired_state = loader.finish().map_err(|source| desired.unusable(source))?;
         let mut loader = reported::Loader::new(channel.clone());
-        let (reported, pinned_reported) = Side::load(store, channel, paths::reported_ref(channel), |path, bytes| loader.take(path, bytes))?;
-        let reported_state = loader.finish().map_err(|source| reported.unusable(source))?;
+        let (reported, pinned_reported, files) = Side::load(store, channel, paths::reported_ref(channel), reported::File::read)?;
+        files.into_iter().for_each(|file| loader.take(file));
+        let reported_state = loader.finish();
         for expected in [pinned_desired, pinned_reported].into_iter().flatten() {
             if expected != genesis {
                 return Err(BranchError::Frozen {
@@ -416,13 +418,20 @@ impl Materialiser {
     }
 }
 
+/// A file of a reference: one that says where it stands, or one of its state.
+enum File<T> {
+    Cursor(Cursor),
+    Channel(ChannelRecord),
+    Of(T),
+}
+
 impl Side {
-    fn load(
+    fn load<T: Send>(
         store: &Store,
         channel: &Channel,
         reference: String,
-        mut take: impl FnMut(&str, &[u8]) -> Result<(), LoadError>,
-    ) -> Result<(Self, Option<Digest>), BranchError> {
+        read: impl Fn(&str, &[u8]) -> Result<T, LoadError> + Sync,
+    ) -> Result<(Self, Option<Digest>, Vec<T>), BranchError> {
         let failed = |source| BranchError::Store {
             channel: channel.clone(),
             source,
@@ -433,24 +442,30 @@ impl Side {
             cursor: None,
             batch: None,
         };
-        let Some(head) = side.head else { return Ok((side, None)) };
-        let mut pinned = None;
-        let visited = store.read_all::<Visit>(head, "", |path, bytes| {
-            match path {
-                paths::CURSOR => side.cursor = Some(serde_json::from_slice(bytes).map_err(|error| Visit::Json(path.to_owned(), error))?),
-                CHANNEL => {
-                    let record: ChannelRecord = serde_json::from_slice(bytes).map_err(|error| Visit::Json(path.to_owned(), error))?;
-                    pinned = Some(record);
-                }
-                _ => take(path, bytes).map_err(Visit::Load)?,
-            }
-            Ok(())
+        let Some(head) = side.head else {
+            return Ok((side, None, Vec::new()));
+        };
+        let files = store.read_each(head, "", |path, bytes| {
+            let json = |error| Visit::Json(path.to_owned(), error);
+            Ok(match path {
+                paths::CURSOR => File::Cursor(serde_json::from_slice(bytes).map_err(json)?),
+                CHANNEL => File::Channel(serde_json::from_slice(bytes).map_err(json)?),
+                _ => File::Of(read(path, bytes).map_err(Visit::Load)?),
+            })
         });
-        match visited {
-            Ok(()) => {}
-            Err(Visit::Git(source)) => return Err(failed(source)),
-            Err(Visit::Load(source)) => return Err(side.unusable(source)),
-            Err(Visit::Json(path, error)) => return Err(side.damaged(format!("{path} is not what Charter writes: {error}"))),
+        let files = files.map_err(|visit| match visit {
+            Visit::Git(source) => failed(source),
+            Visit::Load(source) => side.unusable(source),
+            Visit::Json(path, error) => side.damaged(format!("{path} is not what Charter writes: {error}")),
+        })?;
+        let mut pinned: Option<ChannelRecord> = None;
+        let mut state = Vec::with_capacity(files.len());
+        for file in files {
+            match file {
+                File::Cursor(cursor) => side.cursor = Some(cursor),
+                File::Channel(record) => pinned = Some(record),
+                File::Of(file) => state.push(file),
+            }
         }
         let record = pinned.ok_or_else(|| side.damaged(format!("it has no {CHANNEL}")))?;
         let cursor = side
@@ -460,7 +475,7 @@ impl Side {
         if record.channel != *channel || cursor.channel != *channel {
             return Err(side.damaged(format!("it is of channel {}", record.channel)));
         }
-        Ok((side, Some(record.genesis)))
+        Ok((side, Some(record.genesis), state))
     }
 
     fn damaged(&self, why: String) -> BranchError {

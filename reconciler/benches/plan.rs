@@ -1,7 +1,7 @@
 //! A no-change plan: both references loaded from a git store, everything observed in memory, planned. And the same after a restart
 //! with a short and a long history.
 //!
-//! `terraform` or `tofu` plans the same graph in the same run, in turns with Charter, where one is on the path. Every plan is made by
+//! `terraform` and `tofu` plan the same graph in the same run, in turns with Charter, where they are on the path. Every plan is made by
 //! a new process; all figures are medians. A size can be named: `cargo bench -p reconciler --bench plan -- 10000`.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
@@ -73,27 +73,30 @@ fn plan(graph: Graph) {
         "{graph}: applied, each intention and result durable: {:.2} s",
         applied.as_secs_f64()
     );
-    let peer = (graph.count <= COMPARED).then(|| Peer::prepare(graph)).flatten();
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let peers = if graph.count <= COMPARED { Peer::all(graph) } else { Vec::new() };
+    let (mut ours, mut theirs) = (Vec::new(), vec![Vec::new(); peers.len()]);
     for _ in 0..RUNS {
         ours.push(child(folder.path()));
-        theirs.extend(peer.as_ref().map(Peer::plan));
+        for (peer, theirs) in peers.iter().zip(&mut theirs) {
+            theirs.push(peer.plan());
+        }
     }
     let times = Times::median(&ours);
     println!("{graph}: no-change plan of a new process (load, observe, plan): {times}");
-    let Some(peer) = peer else {
+    if peers.is_empty() {
         println!("{graph}: not compared: too large, or neither terraform nor tofu is on the path");
-        return;
-    };
-    let took = median(theirs.iter().map(|(took, _)| *took));
-    let peak = median(theirs.iter().map(|(_, peak)| *peak as f64));
-    println!(
-        "{graph}: {} plan {took:.0} ms, peak {:.0} MiB: Charter is {:.0} times faster in 1/{:.1} of the memory",
-        peer.program(),
-        peak / 1024.0,
-        took / times.cold,
-        peak / times.peak
-    );
+    }
+    for (peer, theirs) in peers.iter().zip(theirs) {
+        let took = median(theirs.iter().map(|(took, _)| *took));
+        let peak = median(theirs.iter().map(|(_, peak)| *peak as f64));
+        println!(
+            "{graph}: {} plan {took:.0} ms, peak {:.0} MiB: Charter is {:.0} times faster in 1/{:.1} of the memory",
+            peer.version(),
+            peak / 1024.0,
+            took / times.cold,
+            peak / times.peak
+        );
+    }
 }
 
 fn restart(history: usize) {

@@ -4,20 +4,22 @@
 //! the reference moved and stops. What is put here is staged in memory; [`Actual::commit`] makes it durable.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use providers::Script;
 use state::canonical::{self, CanonicalError, Digest};
 use state::desired::LoadError;
 use state::git::{CommitId, GitError, Person, Store};
 use state::ids::{Channel, Kind, MemberId, ResourceName};
-use state::inventory::{self, Entry, Inventory};
+use state::inventory::{Entry, Inventory};
 use state::observation::Observation;
 use state::paths::{self, FileChange};
 use state::plan::Plan;
 use state::report::{Envelope, StepOutcome, StepReport};
 use state::time::Timestamp;
 use thiserror::Error;
+
+use crate::view::{self, ViewError};
 
 /// Signs a commit's bytes with the member's ledger key, in OpenSSH's format.
 pub type CommitSigner = dyn Fn(&[u8]) -> Result<String, Box<dyn std::error::Error + Send + Sync>> + Send + Sync;
@@ -99,7 +101,8 @@ pub struct Actual {
     /// None until they are needed: a plan doesn't need them.
     observations: Option<BTreeMap<ResourceName, Observation>>,
     outbox: Option<Outgoing>,
-    plan: Option<Digest>,
+    /// Read when it is asked for first.
+    plan: OnceLock<Option<Digest>>,
     /// What was carried out and is in no report yet.
     unreported: Vec<StepReport>,
     /// Each resource's last step. Only in memory: after a restart a repeated failure is told once more.
@@ -136,7 +139,7 @@ impl Actual {
             inventory: Inventory::default(),
             observations: None,
             outbox: None,
-            plan: None,
+            plan: OnceLock::new(),
             unreported: Vec::new(),
             last_step: BTreeMap::new(),
             refused: None,
@@ -146,13 +149,7 @@ impl Actual {
             actual.observations = Some(BTreeMap::new());
             return Ok(actual);
         };
-        let mut inventory = inventory::Loader::default();
-        store
-            .read_all(head, inventory::FOLDER.trim_end_matches('/'), |path, bytes| {
-                inventory.take(path, bytes).map_err(|source| Reading::File(actual.damaged(source)))
-            })
-            .map_err(|error| actual.reading(error))?;
-        actual.inventory = inventory.finish();
+        actual.inventory = view::inventory(store, head).map_err(|source| actual.viewed(source))?;
         let mut outgoing = None;
         store
             .read_all(head, OUTBOX, |path, bytes| {
@@ -168,14 +165,6 @@ impl Actual {
             })
             .map_err(|error| actual.reading(error))?;
         actual.outbox = outgoing;
-        if let Some(bytes) = store.read(head, PLAN).map_err(stored)? {
-            #[derive(serde::Deserialize)]
-            struct Executed {
-                digest: Digest,
-            }
-            let executed: Executed = serde_json::from_slice(&bytes).map_err(|source| actual.not_ours(PLAN, source))?;
-            actual.plan = Some(executed.digest);
-        }
         if let Some(bytes) = store.read(head, UNREPORTED).map_err(stored)? {
             actual.unreported = serde_json::from_slice(&bytes).map_err(|source| actual.not_ours(UNREPORTED, source))?;
         }
@@ -186,6 +175,14 @@ impl Actual {
         ActualError::Damaged {
             channel: self.channel.clone(),
             source,
+        }
+    }
+
+    fn viewed(&self, error: ViewError) -> ActualError {
+        match error {
+            ViewError::Git(source) => self.stored(source),
+            ViewError::Load(source) => self.damaged(source),
+            ViewError::Cursor(source) => self.not_ours(paths::CURSOR, source),
         }
     }
 
@@ -230,8 +227,21 @@ impl Actual {
     }
 
     /// The digest of the plan that was executed last.
-    pub fn plan(&self) -> Option<Digest> {
-        self.plan
+    ///
+    /// After a start it is read from the plan itself, which tells of each step: only a report asks for it.
+    pub fn plan(&self) -> Result<Option<Digest>, ActualError> {
+        #[derive(serde::Deserialize)]
+        struct Executed {
+            digest: Digest,
+        }
+        if let Some(known) = self.plan.get() {
+            return Ok(*known);
+        }
+        let Some(head) = self.head else { return Ok(None) };
+        let bytes = self.store.read(head, PLAN).map_err(|source| self.stored(source))?;
+        let executed = bytes.map(|bytes| serde_json::from_slice::<Executed>(&bytes).map_err(|source| self.not_ours(PLAN, source)));
+        let digest = executed.transpose()?.map(|executed| executed.digest);
+        Ok(*self.plan.get_or_init(|| digest))
     }
 
     /// Records what is owned.
@@ -282,18 +292,15 @@ impl Actual {
     }
 
     fn load_observations(&self) -> Result<BTreeMap<ResourceName, Observation>, ActualError> {
-        let mut all = BTreeMap::new();
-        let Some(head) = self.head else { return Ok(all) };
-        self.store
-            .read_all(head, OBSERVATIONS, |path, bytes| {
-                let observation = serde_json::from_slice(bytes).map_err(|source| Reading::File(self.not_ours(path, source)))?;
-                let name = path.rsplit('/').next().and_then(|last| last.strip_suffix(".json")).unwrap_or(path);
-                let name = ResourceName::new(name).map_err(|_| Reading::File(self.damaged(LoadError::Misplaced(path.to_owned()))))?;
-                all.insert(name, observation);
-                Ok::<(), Reading>(())
-            })
-            .map_err(|error| self.reading(error))?;
-        Ok(all)
+        let Some(head) = self.head else { return Ok(BTreeMap::new()) };
+        let read = |path: &str, bytes: &[u8]| {
+            let observation: Observation = serde_json::from_slice(bytes).map_err(|source| Reading::File(self.not_ours(path, source)))?;
+            let name = path.rsplit('/').next().and_then(|last| last.strip_suffix(".json")).unwrap_or(path);
+            let name = ResourceName::new(name).map_err(|_| Reading::File(self.damaged(LoadError::Misplaced(path.to_owned()))))?;
+            Ok::<_, Reading>((name, observation))
+        };
+        let all = self.store.read_each(head, OBSERVATIONS, read);
+        Ok(all.map_err(|error| self.reading(error))?.into_iter().collect())
     }
 
     /// Keeps the plan that is executed. How things stood before it is in the observations of the same history.
@@ -303,7 +310,7 @@ impl Actual {
             ..plan.clone()
         };
         self.staged.insert(PLAN.to_owned(), Some(canonical::document(&executed)?));
-        self.plan = Some(plan.digest);
+        self.plan = OnceLock::from(Some(plan.digest));
         Ok(())
     }
 

@@ -478,7 +478,7 @@ impl Controller {
             member,
             position: loaded.position,
             commit: &loaded.heads.desired.to_string(),
-            plan: actual.plan().unwrap_or(outcome.plan.digest),
+            plan: actual.plan()?.unwrap_or(outcome.plan.digest),
             steps: actual.unreported(),
             now: (self.settings.clock)(),
             heartbeat_seconds: record.agreement.heartbeat_seconds,

@@ -1,15 +1,17 @@
 //! The two references that are functions of the ledger, loaded once for each commit.
 
 use std::sync::Arc;
+use std::thread;
 
-use state::cursor::Cursor;
-use state::desired::{self, DesiredState, LoadError};
+use state::desired::DesiredState;
 use state::event::Position;
 use state::git::{CommitId, GitError, Store};
 use state::ids::Channel;
 use state::paths;
-use state::reported::{self, ReportedState};
+use state::reported::ReportedState;
 use thiserror::Error;
+
+use crate::view::{self, ViewError};
 
 /// The commits of `desired` and `reported` at which both have taken in the same blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +37,14 @@ pub enum LoadingError {
         #[source]
         source: GitError,
     },
-    /// A file is not what Charter writes.
-    #[error("the state of channel {channel} is damaged")]
-    Damaged {
+    /// A commit can't be read as the state that it holds.
+    #[error("the state of channel {channel} can't be read")]
+    View {
         /// The channel.
         channel: Channel,
-        /// Which file, and how.
+        /// What is wrong with it.
         #[source]
-        source: LoadError,
+        source: ViewError,
     },
     /// The cursor of a commit is missing or unreadable.
     #[error(
@@ -68,18 +70,6 @@ pub struct Loaded {
     pub reported: Arc<ReportedState>,
 }
 
-/// Either error of a visitor of files.
-enum Reading {
-    Store(GitError),
-    File(LoadError),
-}
-
-impl From<GitError> for Reading {
-    fn from(source: GitError) -> Self {
-        Reading::Store(source)
-    }
-}
-
 impl Loaded {
     /// Loads both references, and takes over from an earlier load what is still the same commit.
     ///
@@ -99,44 +89,36 @@ impl Loaded {
                 reported: store.head(&paths::reported_ref(channel)).map_err(stored)?,
             },
         };
-        let failed = |reading| match reading {
-            Reading::Store(source) => stored(source),
-            Reading::File(source) => LoadingError::Damaged {
-                channel: channel.clone(),
-                source,
-            },
+        let viewed = |source| LoadingError::View {
+            channel: channel.clone(),
+            source,
         };
-        let (desired, position) = match before.filter(|before| before.heads.desired == heads.desired) {
-            Some(before) => (Arc::clone(&before.desired), before.position),
+        if let Some(before) = before.filter(|before| before.heads == heads) {
+            return Ok(before.clone());
+        }
+        let desired = || match before.filter(|before| before.heads.desired == heads.desired) {
+            Some(before) => Ok((Arc::clone(&before.desired), before.position)),
             None => {
-                let mut loader = desired::Loader::new(channel.clone());
-                let mut cursor = None;
-                store
-                    .read_all(heads.desired, "", |path, bytes| {
-                        if path == paths::CURSOR {
-                            cursor = serde_json::from_slice::<Cursor>(bytes).ok();
-                            return Ok(());
-                        }
-                        loader.take(path, bytes).map_err(Reading::File)
-                    })
-                    .map_err(failed)?;
                 let commit = heads.desired;
+                let cursor = view::cursor(store, commit).map_err(viewed)?;
                 let cursor = cursor.filter(|cursor| cursor.channel == *channel);
                 let position = cursor.ok_or(LoadingError::Cursor { commit })?.position;
-                (Arc::new(loader.finish().map_err(Reading::File).map_err(failed)?), position)
+                Ok((Arc::new(view::desired(store, channel, commit).map_err(viewed)?), position))
             }
         };
-        let reported = match (before.filter(|before| before.heads.reported == heads.reported), heads.reported) {
-            (Some(before), _) => Arc::clone(&before.reported),
-            (None, None) => Arc::new(ReportedState::new(channel.clone())),
-            (None, Some(commit)) => {
-                let mut loader = reported::Loader::new(channel.clone());
-                store
-                    .read_all(commit, "", |path, bytes| loader.take(path, bytes).map_err(Reading::File))
-                    .map_err(failed)?;
-                Arc::new(loader.finish().map_err(Reading::File).map_err(failed)?)
-            }
+        let reported = || match (before.filter(|before| before.heads.reported == heads.reported), heads.reported) {
+            (Some(before), _) => Ok(Arc::clone(&before.reported)),
+            (None, None) => Ok(Arc::new(ReportedState::new(channel.clone()))),
+            (None, Some(commit)) => view::reported(store, channel, commit).map(Arc::new).map_err(viewed),
         };
+        // One is put together while the other is read.
+        let (desired, reported) = thread::scope(|scope| {
+            let reported = scope.spawn(reported);
+            let desired = desired();
+            let reported = reported.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (desired, reported)
+        });
+        let ((desired, position), reported) = (desired?, reported?);
         Ok(Self {
             heads,
             position,

@@ -26,24 +26,26 @@ pub enum ViewError {
 /// Reads the desired state at a commit.
 pub fn desired(store: &Store, channel: &Channel, commit: CommitId) -> Result<DesiredState, ViewError> {
     let mut loader = desired::Loader::new(channel.clone());
-    store.read_all(commit, "", |path, bytes| loader.take(path, bytes).map_err(ViewError::from))?;
+    let read = |path: &str, bytes: &[u8]| desired::File::read(path, bytes).map_err(ViewError::from);
+    store.read_each(commit, "", read)?.into_iter().for_each(|file| loader.take(file));
     Ok(loader.finish()?)
 }
 
 /// Reads the reported state at a commit.
 pub fn reported(store: &Store, channel: &Channel, commit: CommitId) -> Result<ReportedState, ViewError> {
     let mut loader = reported::Loader::new(channel.clone());
-    store.read_all(commit, "members", |path, bytes| loader.take(path, bytes).map_err(ViewError::from))?;
-    Ok(loader.finish()?)
+    let read = |path: &str, bytes: &[u8]| reported::File::read(path, bytes).map_err(ViewError::from);
+    store
+        .read_each(commit, "members", read)?
+        .into_iter()
+        .for_each(|file| loader.take(file));
+    Ok(loader.finish())
 }
 
 /// Reads a member's inventory at a commit.
 pub fn inventory(store: &Store, commit: CommitId) -> Result<Inventory, ViewError> {
-    let mut found = inventory::Loader::default();
-    store.read_all(commit, inventory::FOLDER.trim_end_matches('/'), |path, bytes| {
-        found.take(path, bytes).map_err(ViewError::from)
-    })?;
-    Ok(found.finish())
+    let read = |path: &str, bytes: &[u8]| inventory::read(path, bytes).map_err(ViewError::from);
+    Ok(store.read_each(commit, inventory::FOLDER, read)?.into_iter().collect())
 }
 
 /// Reads where a commit of `desired` or `reported` stands in its channel.

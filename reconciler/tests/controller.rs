@@ -146,7 +146,7 @@ async fn an_order_becomes_running_infrastructure_and_a_report() {
         "what is about to be done is recorded before it is done"
     );
     let actual = town.actual();
-    assert_eq!(actual.plan(), Some(outcome.plan.digest));
+    assert_eq!(actual.plan().unwrap(), Some(outcome.plan.digest));
     let head = actual.head().unwrap();
     let mut files = Vec::new();
     town.store

@@ -9,7 +9,7 @@ use providers::Orphan;
 use reconciler::planner::render::{Style, render};
 use reconciler::planner::{Input, Known, Mode, plan, recorded, sequence, wanted};
 use serde_json::{Value, json};
-use state::desired::Loader;
+use state::desired::{File, Loader};
 use state::event::Position;
 use state::ids::ResourceName;
 use state::inventory::{Entry, EntryState, Inventory};
@@ -493,7 +493,7 @@ fn protection_outlives_a_lost_store() {
         let mut gone = gone.clone();
         gone.resource.protect = of.as_str() == "db";
         let bytes = serde_json::to_vec(&gone).unwrap();
-        loader.take(&paths::resource("retired", &gone.resource.kind, of), &bytes).unwrap();
+        loader.take(File::read(&paths::resource("retired", &gone.resource.kind, of), &bytes).unwrap());
     }
     scene.chain.desired = loader.finish().unwrap();
     for text in ["db", "old"] {

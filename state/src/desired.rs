@@ -1,6 +1,6 @@
 //! What was ordered on a channel: a pure function of its ledger, taken in event by event.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::OnceLock;
 
@@ -14,7 +14,6 @@ use crate::ids::{Channel, MemberId, MspId, ResourceName};
 use crate::paths::{self, FileChange};
 use crate::resource::Resource;
 use crate::rules::{self, Acceptance, Change, CheckError, InForce, Membership, Proposed, Refusal, View};
-use crate::sharing::Shared;
 
 /// A member as it registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -368,7 +367,7 @@ impl DesiredState {
     pub fn load<'a>(channel: Channel, files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, LoadError> {
         let mut loader = Loader::new(channel);
         for (path, bytes) in files {
-            loader.take(path, bytes)?;
+            loader.take(File::read(path, bytes)?);
         }
         loader.finish()
     }
@@ -441,10 +440,49 @@ pub enum LoadError {
     Graph(#[source] Refusal),
 }
 
-/// Reads a commit's files one by one, so that a caller needs no copy of them all.
+/// One file of a commit on `desired/<channel>`, read by itself: files can be read side by side.
+pub struct File(Content);
+
+enum Content {
+    Agreement(Box<AgreementRecord>),
+    Member(MemberId, MemberRecord),
+    Resource(Ordered),
+    Retired(Ordered),
+    Other,
+}
+
+impl File {
+    /// Reads one file; what is none of the state's is passed over later.
+    pub fn read(path: &str, bytes: &[u8]) -> Result<Self, LoadError> {
+        let misplaced = || LoadError::Misplaced(path.to_owned());
+        let ordered = |folder| -> Result<Ordered, LoadError> {
+            let ordered: Ordered = parse(path, bytes)?;
+            if paths::resource(folder, &ordered.resource.kind, &ordered.resource.name) != path {
+                return Err(misplaced());
+            }
+            Ok(ordered)
+        };
+        Ok(Self(if path == paths::AGREEMENT {
+            Content::Agreement(parse(path, bytes)?)
+        } else if let Some(name) = path.strip_prefix("members/").and_then(|rest| rest.strip_suffix(".json")) {
+            let member = MemberId::new(name).map_err(|_| misplaced())?;
+            Content::Member(member, parse(path, bytes)?)
+        } else if path.starts_with("resources/") {
+            Content::Resource(ordered("resources")?)
+        } else if path.starts_with("retired/") {
+            Content::Retired(ordered("retired")?)
+        } else {
+            Content::Other
+        }))
+    }
+}
+
+/// Puts the files of a commit together.
 pub struct Loader {
     state: DesiredState,
-    shared: Shared,
+    // Maps are made at once from lists: a search for each name would cost more than reading its file.
+    resources: Vec<(ResourceName, Ordered)>,
+    retired: Vec<(ResourceName, Ordered)>,
 }
 
 impl Loader {
@@ -452,62 +490,52 @@ impl Loader {
     pub fn new(channel: Channel) -> Self {
         Self {
             state: DesiredState::new(channel),
-            shared: Shared::default(),
+            resources: Vec::new(),
+            retired: Vec::new(),
         }
     }
 
     /// Takes one file.
-    pub fn take(&mut self, path: &str, bytes: &[u8]) -> Result<(), LoadError> {
-        let misplaced = || LoadError::Misplaced(path.to_owned());
-        if path == paths::AGREEMENT {
-            self.state.agreement = Some(parse(path, bytes)?);
-        } else if let Some(name) = path.strip_prefix("members/").and_then(|rest| rest.strip_suffix(".json")) {
-            let member = MemberId::new(name).map_err(|_| misplaced())?;
-            self.state.members.insert(member, parse(path, bytes)?);
-        } else if path.starts_with("resources/") || path.starts_with("retired/") {
-            let mut ordered: Ordered = parse(path, bytes)?;
-            let folder = if path.starts_with("resources/") { "resources" } else { "retired" };
-            if paths::resource(folder, &ordered.resource.kind, &ordered.resource.name) != path {
-                return Err(misplaced());
+    pub fn take(&mut self, file: File) {
+        match file.0 {
+            Content::Agreement(record) => self.state.agreement = Some(*record),
+            Content::Member(member, record) => {
+                self.state.members.insert(member, record);
             }
-            self.shared.resource(&mut ordered.resource);
-            let last = [ordered.amended.as_mut(), ordered.retired.as_mut()];
-            for provenance in last.into_iter().flatten().chain([&mut ordered.ordered]) {
-                self.shared.provenance(provenance);
-            }
-            let name = ordered.resource.name.clone();
-            if folder == "resources" {
-                self.state.resources.insert(name, ordered);
-            } else {
-                self.state.retired.insert(name, ordered);
-            }
+            Content::Resource(ordered) => self.resources.push((ordered.resource.name.clone(), ordered)),
+            Content::Retired(ordered) => self.retired.push((ordered.resource.name.clone(), ordered)),
+            Content::Other => {}
         }
-        Ok(())
     }
 
     /// Checks the graph and gives the state.
     pub fn finish(self) -> Result<DesiredState, LoadError> {
-        let state = self.state;
+        let state = DesiredState {
+            resources: self.resources.into_iter().collect(),
+            retired: self.retired.into_iter().collect(),
+            ..self.state
+        };
         check_graph(&state.resources).map_err(LoadError::Graph)?;
         Ok(state)
     }
 }
 
 fn check_graph(resources: &BTreeMap<ResourceName, Ordered>) -> Result<(), Refusal> {
-    let names: Vec<&ResourceName> = resources.keys().collect();
-    let mut edges: Vec<(u32, u32)> = Vec::with_capacity(names.len() * 2);
+    // Only asked, never walked: its order doesn't show.
+    let places: HashMap<&ResourceName, u32> = resources.keys().zip(0..).collect();
+    let mut edges: Vec<(u32, u32)> = Vec::with_capacity(places.len() * 2);
     for (dependent, (name, ordered)) in (0..).zip(resources) {
         for on in ordered.resource.depends_on.iter().chain(ordered.resource.spec.referred()) {
-            let Ok(dependency) = names.binary_search(&on) else {
+            let Some(dependency) = places.get(on) else {
                 return Err(Refusal::Dangling {
                     resource: name.clone(),
                     on: on.clone(),
                 });
             };
-            edges.push((dependency as u32, dependent));
+            edges.push((*dependency, dependent));
         }
     }
-    if rules::is_acyclic(names.len(), edges) {
+    if rules::is_acyclic(places.len(), edges) {
         return Ok(());
     }
     let dependencies = resources

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 use thiserror::Error;
 
 /// A name was refused, with the rule that it breaks.
@@ -76,9 +76,9 @@ impl<T> Visitor<'_> for Named<T> {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $check:ident, $pattern:expr, $rule:expr) => {
         $(#[$doc])*
-        // Shared, because one name stands in many places of a state.
+        // Short ones lie in place and long ones are shared: one name stands in many places of a state.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name(SmolStr);
 
         impl $name {
             /// Checks and takes a name.
@@ -202,7 +202,7 @@ name!(
 /// What a resource is, and so which provider makes it: `provider/kind`, for example `machine/service`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kind {
-    text: Arc<str>,
+    text: SmolStr,
     slash: usize,
 }
 

@@ -10,7 +10,6 @@ use crate::desired::{LoadError, file, parse};
 use crate::ids::ResourceName;
 use crate::paths::{self, FileChange};
 use crate::resource::{Outputs, Resource};
-use crate::sharing::Shared;
 
 /// How far Charter got with one thing that it owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,36 +80,25 @@ impl Inventory {
     }
 }
 
-/// Reads a commit's inventory file by file.
-#[derive(Debug, Default)]
-pub struct Loader {
-    found: BTreeMap<ResourceName, Entry>,
-    shared: Shared,
+/// Reads one entry of a commit on `actual/<channel>`, from its file below [`FOLDER`]: files can be read side by side.
+pub fn read(path: &str, bytes: &[u8]) -> Result<Entry, LoadError> {
+    let entry: Entry = parse(path, bytes)?;
+    if self::path(&entry.resource.name) != path {
+        return Err(LoadError::Misplaced(path.to_owned()));
+    }
+    Ok(entry)
 }
 
-impl Loader {
-    /// Takes one file of a commit on `actual/<channel>`; files of another kind are passed over.
-    pub fn take(&mut self, path: &str, bytes: &[u8]) -> Result<(), LoadError> {
-        if path.starts_with(FOLDER) {
-            let mut entry: Entry = parse(path, bytes)?;
-            if self::path(&entry.resource.name) != path {
-                return Err(LoadError::Misplaced(path.to_owned()));
-            }
-            self.shared.resource(&mut entry.resource);
-            self.found.insert(entry.resource.name.clone(), entry);
-        }
-        Ok(())
-    }
-
-    /// Gives the inventory.
-    pub fn finish(self) -> Inventory {
-        Inventory { entries: self.found }
+impl FromIterator<Entry> for Inventory {
+    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
+        let named = entries.into_iter().map(|entry| (entry.resource.name.clone(), entry));
+        Self { entries: named.collect() }
     }
 }
 
 /// The folder of the entries in `actual`.
-pub const FOLDER: &str = "inventory/";
+pub const FOLDER: &str = "inventory";
 
 fn path(name: &ResourceName) -> String {
-    paths::named("inventory", name)
+    paths::named(FOLDER, name)
 }

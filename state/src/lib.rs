@@ -20,6 +20,5 @@ pub mod report;
 pub mod reported;
 pub mod resource;
 pub mod rules;
-mod sharing;
 pub mod spec;
 pub mod time;

@@ -11,7 +11,6 @@ use crate::event::{EventBody, LedgerEvent, Position, Provenance};
 use crate::ids::{Channel, MemberId, ResourceName};
 use crate::paths::{self, FileChange};
 use crate::report::{Report, ReportError, ResourceStatus, whole};
-use crate::sharing::Shared;
 use crate::time::Timestamp;
 
 /// The head of a member's chain of reports.
@@ -204,12 +203,40 @@ impl ReportedState {
     }
 }
 
-/// Reads a commit's files on `reported/<channel>` one by one.
+/// One file of a commit on `reported/<channel>`, read by itself: files can be read side by side.
+pub struct File(Content);
+
+enum Content {
+    Head(MemberId, Box<Head>),
+    Status(MemberId, ResourceName, ResourceStatus),
+    Other,
+}
+
+impl File {
+    /// Reads one file; what is none of the state's is passed over later.
+    pub fn read(path: &str, bytes: &[u8]) -> Result<Self, LoadError> {
+        let misplaced = || LoadError::Misplaced(path.to_owned());
+        let Some((member, rest)) = path.strip_prefix("members/").and_then(|rest| rest.split_once('/')) else {
+            return Ok(Self(Content::Other));
+        };
+        let member = MemberId::new(member).map_err(|_| misplaced())?;
+        Ok(Self(if rest == "head.json" {
+            Content::Head(member, parse(path, bytes)?)
+        } else if rest.starts_with("resources/") {
+            let last = rest.rsplit('/').next().and_then(|last| last.strip_suffix(".json"));
+            let name = ResourceName::new(last.ok_or_else(misplaced)?).map_err(|_| misplaced())?;
+            Content::Status(member, name, parse(path, bytes)?)
+        } else {
+            Content::Other
+        }))
+    }
+}
+
+/// Puts the files of a commit on `reported/<channel>` together.
 pub struct Loader {
     channel: Channel,
     heads: BTreeMap<MemberId, Head>,
-    statuses: BTreeMap<MemberId, BTreeMap<ResourceName, ResourceStatus>>,
-    shared: Shared,
+    statuses: BTreeMap<MemberId, Vec<(ResourceName, ResourceStatus)>>,
 }
 
 impl Loader {
@@ -219,46 +246,35 @@ impl Loader {
             channel,
             heads: BTreeMap::new(),
             statuses: BTreeMap::new(),
-            shared: Shared::default(),
         }
     }
 
-    /// Takes one file; files of another kind are passed over.
-    pub fn take(&mut self, path: &str, bytes: &[u8]) -> Result<(), LoadError> {
-        let misplaced = || LoadError::Misplaced(path.to_owned());
-        let Some((member, rest)) = path.strip_prefix("members/").and_then(|rest| rest.split_once('/')) else {
-            return Ok(());
-        };
-        let member = MemberId::new(member).map_err(|_| misplaced())?;
-        if rest == "head.json" {
-            self.heads.insert(member, parse(path, bytes)?);
-        } else if rest.starts_with("resources/") {
-            let name = rest
-                .rsplit('/')
-                .next()
-                .and_then(|last| last.strip_suffix(".json"))
-                .ok_or_else(misplaced)?;
-            let name = ResourceName::new(name).map_err(|_| misplaced())?;
-            let mut status: ResourceStatus = parse(path, bytes)?;
-            self.shared.kind(&mut status.kind);
-            self.statuses.entry(member).or_default().insert(name, status);
+    /// Takes one file.
+    pub fn take(&mut self, file: File) {
+        match file.0 {
+            Content::Head(member, head) => {
+                self.heads.insert(member, *head);
+            }
+            Content::Status(member, name, status) => {
+                self.statuses.entry(member).or_default().push((name, status));
+            }
+            Content::Other => {}
         }
-        Ok(())
     }
 
     /// Gives the state.
-    pub fn finish(mut self) -> Result<ReportedState, LoadError> {
+    pub fn finish(mut self) -> ReportedState {
         let members = self
             .heads
             .into_iter()
             .map(|(member, head)| {
-                let statuses = self.statuses.remove(&member).unwrap_or_default();
+                let statuses = self.statuses.remove(&member).unwrap_or_default().into_iter().collect();
                 (member, MemberReports { head, statuses })
             })
             .collect();
-        Ok(ReportedState {
+        ReportedState {
             channel: self.channel,
             members,
-        })
+        }
     }
 }

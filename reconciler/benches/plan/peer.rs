@@ -13,25 +13,28 @@ use crate::peak;
 /// A folder in which the peer finds everything applied.
 pub struct Peer {
     program: &'static str,
+    version: String,
     folder: TempDir,
 }
 
 impl Peer {
-    /// None where neither is on the path.
-    pub fn prepare(graph: Graph) -> Option<Self> {
-        let program = ["terraform", "tofu"]
-            .into_iter()
-            .find(|program| Command::new(program).arg("version").output().is_ok())?;
-        let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), graph);
-        let peer = Self { program, folder };
-        assert_eq!(peer.run(&["init", "-input=false"]).0, Some(0), "{program} init");
-        Some(peer)
+    /// One for each of the two that is on the path.
+    pub fn all(graph: Graph) -> Vec<Self> {
+        let found = ["terraform", "tofu"].into_iter().filter_map(version);
+        found.map(|(program, version)| Self::prepare(program, version, graph)).collect()
     }
 
-    /// Its name.
-    pub fn program(&self) -> &str {
-        self.program
+    fn prepare(program: &'static str, version: String, graph: Graph) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), graph);
+        let peer = Self { program, version, folder };
+        assert_eq!(peer.run(&["init", "-input=false"]).0, Some(0), "{program} init");
+        peer
+    }
+
+    /// What it says that it is.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// Plans: the time in milliseconds, and the peak of resident memory in KiB.
@@ -61,6 +64,12 @@ impl Peer {
             }
         }
     }
+}
+
+fn version(program: &'static str) -> Option<(&'static str, String)> {
+    let output = Command::new(program).arg("version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Some((program, text.lines().find(|line| line.contains(" v"))?.to_owned()))
 }
 
 /// Writes the graph as `terraform_data`, with the state in which it is applied.

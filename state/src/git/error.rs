@@ -31,8 +31,8 @@ pub enum GitError {
     Object {
         /// The object's id.
         id: String,
-        /// What libgit2 answered.
-        source: git2::Error,
+        /// What the git library answered.
+        source: Box<dyn Error + Send + Sync>,
     },
     /// Reports bytes in the store that are not what git's formats say.
     #[error("{what} is damaged: {why}; check it with `git fsck`, or rebuild the store from the ledger")]

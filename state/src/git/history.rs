@@ -8,7 +8,7 @@ use git2::{ObjectType, Oid};
 use super::names::{DEPTH_LIMIT, check_path};
 use super::object::{DIRECTORY, Line, lines, parse_commit, tree_order};
 use super::objects::{Objects, enter, too_deep};
-use super::store::tree_of;
+use super::store::directory_of;
 use super::{CommitId, CommitInfo, FileId, GitError, Store};
 
 /// Tells one file that differs between two commits.
@@ -100,24 +100,18 @@ impl Store {
     /// Lists the files that differ between two commits, below a directory, in git's order of paths.
     /// Without `old`, every file is new; the empty `directory` means all.
     pub fn diff(&self, old: Option<CommitId>, new: CommitId, directory: &str) -> Result<Vec<Change>, GitError> {
-        if !directory.is_empty() {
-            check_path(directory)?;
-        }
         let objects = self.objects()?;
-        let tree = |commit: CommitId| -> Result<Option<Oid>, GitError> {
-            let found = objects.find(tree_of(&objects, commit)?, directory)?;
-            Ok(found.and_then(|(mode, id)| (mode == DIRECTORY).then_some(id)))
-        };
         let old = match old {
-            Some(commit) => tree(commit)?,
+            Some(commit) => directory_of(&objects, commit, directory)?,
             None => None,
         };
+        let new = directory_of(&objects, new, directory)?;
         let mut comparison = Comparison {
             objects: &objects,
             path: directory.to_owned(),
             changes: Vec::new(),
         };
-        comparison.directories(old, tree(new)?, DEPTH_LIMIT)?;
+        comparison.directories(old, new, DEPTH_LIMIT)?;
         Ok(comparison.changes)
     }
 }

@@ -20,9 +20,9 @@
 //! Objects are flushed before the names that lead to them: pack, index, directory, reference, its directory.
 //! So a reference never names a missing object, whatever line a writer is killed at.
 
-mod ahead;
 mod batch;
 mod disk;
+mod each;
 mod error;
 mod finish;
 mod history;
@@ -32,6 +32,7 @@ mod object;
 mod objects;
 mod pack;
 mod packs;
+mod reader;
 mod refs;
 mod store;
 mod tree;

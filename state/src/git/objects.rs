@@ -1,6 +1,6 @@
 //! Reading objects: through libgit2, without any configuration outside the store.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use git2::{ObjectType, Odb, OdbObject, Oid};
 use sha1::{Digest, Sha1};
@@ -10,10 +10,11 @@ use super::names::DEPTH_LIMIT;
 use super::object::{DIRECTORY, Line, lines};
 
 /// The mode of a submodule's line, which names nothing in this store.
-const SUBMODULE: u32 = 0o160_000;
+pub(super) const SUBMODULE: u32 = 0o160_000;
 
 /// The object database of a store.
 pub(super) struct Objects {
+    directory: PathBuf,
     // Not a `git2::Repository`: opening one reads the user's and the system's git configuration.
     odb: Odb<'static>,
 }
@@ -35,21 +36,22 @@ impl Objects {
         git2::opts::strict_hash_verification(false);
         let odb = Odb::new().map_err(failed)?;
         odb.add_disk_alternate(text).map_err(failed)?;
-        Ok(Objects { odb })
+        Ok(Objects {
+            directory: directory.to_path_buf(),
+            odb,
+        })
+    }
+
+    /// Returns the directory of the database.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Reads an object and checks its kind and that its bytes match its id.
     pub(super) fn read(&self, id: Oid, kind: ObjectType) -> Result<OdbObject<'_>, GitError> {
-        let object = self.read_unchecked(id, kind)?;
-        check_id(id, kind, object.data())?;
-        Ok(object)
-    }
-
-    /// Reads an object and checks its kind; whoever takes the bytes calls [`check_id`].
-    pub(super) fn read_unchecked(&self, id: Oid, kind: ObjectType) -> Result<OdbObject<'_>, GitError> {
         let object = self.odb.read(id).map_err(|source| GitError::Object {
             id: id.to_string(),
-            source,
+            source: source.into(),
         })?;
         if object.kind() != kind {
             return Err(GitError::damaged(
@@ -57,6 +59,7 @@ impl Objects {
                 format!("it is a {}, where a {kind} is needed", object.kind()),
             ));
         }
+        check_id(id, kind, object.data())?;
         Ok(object)
     }
 
@@ -64,7 +67,7 @@ impl Objects {
     pub(super) fn check(&self, id: Oid, kind: ObjectType) -> Result<(), GitError> {
         let (_, found) = self.odb.read_header(id).map_err(|source| GitError::Object {
             id: id.to_string(),
-            source,
+            source: source.into(),
         })?;
         if found == kind {
             Ok(())

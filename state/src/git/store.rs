@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use git2::{ObjectType, Oid};
 
-use super::ahead;
 use super::batch::Batch;
 use super::disk::{make_directories, replace};
+use super::each;
 use super::lock::{FOLDER, StoreLock};
 use super::names::{check_path, check_reference};
-use super::object::{parse_commit, without_signature};
+use super::object::{DIRECTORY, parse_commit, without_signature};
 use super::objects::Objects;
 use super::{CommitId, CommitInfo, GitError, packs, refs};
 
@@ -186,11 +186,25 @@ impl Store {
         mut visit: impl FnMut(&str, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let objects = self.objects()?;
-        // libgit2 reads under one lock: one thread reads, and this one checks and visits what was read.
-        ahead::read(
-            |read| self.below(&objects, commit, directory, &mut |path, id| read.blob(&objects, path, id.0)),
-            |path, bytes| visit(path, bytes),
-        )
+        self.below(&objects, commit, directory, &mut |path, id| {
+            visit(path, objects.read(id.0, ObjectType::Blob)?.data())
+        })
+    }
+
+    /// Parses every file below a directory of a commit on all cores, and returns the values in git's order of paths.
+    ///
+    /// Of several files that `parse` refuses, the first in that order is the one whose error is returned.
+    pub fn read_each<T: Send, E: From<GitError> + Send>(
+        &self,
+        commit: CommitId,
+        directory: &str,
+        parse: impl Fn(&str, &[u8]) -> Result<T, E> + Sync,
+    ) -> Result<Vec<T>, E> {
+        let objects = self.objects()?;
+        match directory_of(&objects, commit, directory)? {
+            Some(id) => each::read(&objects, id, directory, &parse),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Calls `visit` with the path and content id of every file below a directory, without reading the files.
@@ -211,16 +225,9 @@ impl Store {
         directory: &str,
         visit: &mut impl FnMut(&str, FileId) -> Result<(), E>,
     ) -> Result<(), E> {
-        if !directory.is_empty() {
-            check_path(directory)?;
-        }
-        let tree = tree_of(objects, commit)?;
-        match objects.find(tree, directory)? {
-            Some((super::object::DIRECTORY, id)) => {
-                let mut path = directory.to_owned();
-                objects.walk(id, &mut path, &mut |path, line| visit(path, FileId(line.id)))
-            }
-            _ => Ok(()),
+        match directory_of(objects, commit, directory)? {
+            Some(id) => objects.walk(id, &mut directory.to_owned(), &mut |path, line| visit(path, FileId(line.id))),
+            None => Ok(()),
         }
     }
 
@@ -234,6 +241,15 @@ impl Store {
         };
         Batch::new(&self.root, objects, reference, start)
     }
+}
+
+/// Finds a directory of a commit; the empty one is all of it.
+pub(super) fn directory_of(objects: &Objects, commit: CommitId, directory: &str) -> Result<Option<Oid>, GitError> {
+    if !directory.is_empty() {
+        check_path(directory)?;
+    }
+    let found = objects.find(tree_of(objects, commit)?, directory)?;
+    Ok(found.and_then(|(mode, id)| (mode == DIRECTORY).then_some(id)))
 }
 
 /// Finds the tree of a commit.
