@@ -32,10 +32,7 @@ impl Reader {
             source,
         };
         let key = ObjectId::try_from(id.as_bytes()).map_err(|error| failed(error.to_string().into()))?;
-        let found = self
-            .odb
-            .try_find(&key, buffer)
-            .map_err(|error| failed(error.to_string().into()))?;
+        let found = self.odb.try_find(&key, buffer).map_err(|error| failed(error.to_string().into()))?;
         let (object, _) = found.ok_or_else(|| failed("it is not there".into()))?;
         // The kind is part of what the id is made from.
         check_id(id, kind, object.data)?;
