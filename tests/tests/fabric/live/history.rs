@@ -19,10 +19,22 @@ fn three_charters_against_three_peers_agree_and_are_in_sync() {
     // Version 1 goes on beside version 2.
     let forecast = http::get(&status.address("breeze", FIRST.0, "forecast"), "/forecast").unwrap();
     assert_eq!(forecast.status, 200, "{}", forecast.body);
+    // What the peers committed is what the chaincode makes of it, down to their own hashes of their state.
+    for (channel, members) in [(FIRST.0, FIRST.1.as_slice()), (SECOND.0, SECOND.1.as_slice())] {
+        for member in members {
+            let rerun = &status.of(member, channel)["service"]["rerun"];
+            assert_eq!(
+                (&rerun["undecided"], &rerun["commit_hashes"]),
+                (&0.into(), &true.into()),
+                "{member}: {rerun}"
+            );
+        }
+    }
     for (_, member) in members {
         member.stop();
     }
     world.charter(&["drift"]).exits(0);
+    confirmed(&world, "city", "breeze");
     example::same_history(&world);
 
     // The embedded ledger comes to the same desired state by the same transactions.
@@ -34,6 +46,28 @@ fn three_charters_against_three_peers_agree_and_are_in_sync() {
             assert_eq!(real, own, "{member} on {channel}");
         }
     }
+}
+
+/// Has a member's evidence confirmed by the peer of another.
+fn confirmed(world: &World, member: &str, other: &str) {
+    let theirs = std::fs::read_to_string(world.config(other)).unwrap();
+    let setting = |name: &str| {
+        let found = theirs.lines().find_map(|line| line.strip_prefix(&format!("{name} = ")));
+        found.unwrap().trim_matches('"').to_owned()
+    };
+    let (endpoint, tls_ca) = (setting("endpoint"), world.member(other).join(setting("tls_ca")));
+    let path = world.config(member);
+    let alone = std::fs::read_to_string(&path).unwrap();
+    let witness = format!(
+        "{alone}\n[ledger.witness]\nendpoint = \"{endpoint}\"\ntls_ca = \"{}\"\n",
+        tls_ca.display()
+    );
+    std::fs::write(&path, witness).unwrap();
+    world
+        .charter(&["verify", "--member", member, "--channel", FIRST.0])
+        .exits(0)
+        .says(&[&format!("the second peer {endpoint} confirms up to block")]);
+    std::fs::write(&path, alone).unwrap();
 }
 
 /// The files of a desired state without what tells when and where it was said: transactions, blocks, times.
