@@ -141,8 +141,9 @@ impl Up<'_> {
         }
         self.submit(&members).await?;
         self.strangers(&members).await;
+        let said = self.said(&members).await?;
         let configs: Vec<&Config> = members.values().map(|(config, _)| config).collect();
-        let standing = converge(&configs).await?;
+        let standing = converge(&configs, &|| level(&configs, services, &said)).await?;
         show(self.global, &standing);
         if until == Until::Stopped {
             output::note("\nwatching; drift is healed and reported. Ctrl-C stops Charter, and leaves what runs running.");
@@ -243,6 +244,20 @@ impl Up<'_> {
         Ok(())
     }
 
+    /// The last block of each channel: what is judged has to hold everything that was said, now or by an earlier run.
+    async fn said(&self, members: &BTreeMap<MemberId, (Config, Arc<dyn Ledger>)>) -> Result<BTreeMap<Channel, u64>, CliError> {
+        let mut last = BTreeMap::new();
+        for channel in &self.network.channels {
+            let Some((_, ledger)) = channel.members.iter().find_map(|member| members.get(member)) else {
+                continue;
+            };
+            let height = ledger.height(&channel.name).await;
+            let height = height.doing(format!("cannot ask how many blocks {} has", channel.name))?;
+            last.insert(channel.name.clone(), height.saturating_sub(1));
+        }
+        Ok(last)
+    }
+
     /// Shows that who is not in a channel can't read it.
     async fn strangers(&self, members: &BTreeMap<MemberId, (Config, Arc<dyn Ledger>)>) {
         for channel in &self.network.channels {
@@ -284,16 +299,32 @@ fn machine(folder: &Path) -> Result<MachineConfig, CliError> {
     })
 }
 
-/// Waits until every resource of every channel is in sync, and says so with a bar.
-async fn converge(configs: &[&Config]) -> Result<Vec<Standing>, CliError> {
+/// Whether every member's service has taken in the blocks that were there when everything was said.
+fn level(configs: &[&Config], services: &[Service], said: &BTreeMap<Channel, u64>) -> bool {
+    configs.iter().zip(services).all(|(config, service)| {
+        let status = service.status();
+        let status = status.borrow();
+        let block = |channel| status.channels.get(channel).and_then(|one| one.block);
+        config
+            .ledger
+            .channels
+            .iter()
+            .all(|channel| block(channel) >= said.get(channel).copied())
+    })
+}
+
+/// Waits until the stores are level with the ledger and every resource of every channel is in sync, and says so with a bar.
+async fn converge(configs: &[&Config], level: &dyn Fn() -> bool) -> Result<Vec<Standing>, CliError> {
     let progress = Progress::start();
     let mut last = (0, 0);
     let mut still_since = tokio::time::Instant::now();
     loop {
+        // Asked first: what is looked at then is at least as new.
+        let level = level();
         let standing = look(configs)?;
         let ready = standing.iter().filter(|one| one.ready()).count();
         progress.show(ready, standing.len(), &waiting(&standing));
-        if ready == standing.len() && ready > 0 {
+        if level && ready == standing.len() && ready > 0 {
             progress.finish();
             return Ok(standing);
         }
