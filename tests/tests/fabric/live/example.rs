@@ -47,7 +47,14 @@ pub(crate) fn submit(world: &World) {
     let example = Example::read(&folder).unwrap();
     let say = |channel: &str, member: &str, file: &str| {
         let path = folder.join(file).display().to_string();
-        world.charter(&["submit", &path, "--member", member, "--channel", channel]).exits(0);
+        // An orderer on a busy machine may have no leader for a moment. What was sent is kept then, and the same is submitted again.
+        until(&format!("{file} by {member} is on {channel}"), || {
+            let said = world.charter(&["submit", &path, "--member", member, "--channel", channel]);
+            match said.code {
+                Some(0) => Ok(()),
+                _ => Err(said),
+            }
+        });
     };
     for channel in &example.channels {
         let name = channel.name.as_str();
