@@ -71,13 +71,16 @@ pub(crate) fn check(config: &MachineConfig, resource: &Resource, spec: &ServiceS
         Some(Text::Literal(name)) => name.clone(),
         _ => String::new(),
     };
-    let name = first(&spec.command);
-    config.command(&name).map_err(denied(resource))?;
-    for variable in spec.env.keys() {
-        config.variable(&name, variable).map_err(denied(resource))?;
-    }
-    if let Some(Ready::Command(words)) = &spec.ready {
-        config.command(&first(words)).map_err(denied(resource))?;
+    // The readiness command runs in the service's environment, so each variable has to be allowed for both.
+    let ready = match &spec.ready {
+        Some(Ready::Command(words)) => Some(first(words)),
+        _ => None,
+    };
+    for name in std::iter::once(first(&spec.command)).chain(ready) {
+        config.command(&name).map_err(denied(resource))?;
+        for variable in spec.env.keys() {
+            config.variable(&name, variable).map_err(denied(resource))?;
+        }
     }
     Ok(())
 }

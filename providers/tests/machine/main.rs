@@ -47,6 +47,13 @@ fn config(home: &Path) -> MachineConfig {
             ("sleep".to_owned(), program("/bin/sleep")),
             ("sh".to_owned(), program("/bin/sh")),
             ("test".to_owned(), program("/usr/bin/test")),
+            (
+                "quiet".to_owned(),
+                Command {
+                    env: Some(Default::default()),
+                    ..program("/usr/bin/test")
+                },
+            ),
             ("listen".to_owned(), listener),
         ]),
     }

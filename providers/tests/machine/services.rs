@@ -30,6 +30,10 @@ async fn what_the_member_did_not_name_never_runs() {
             json!({ "command": ["sleep", "1"], "env": { "CHARTER_OWNER": "ch-1/city/other" } }),
             "CHARTER_OWNER",
         ),
+        (
+            json!({ "command": ["sleep", "1"], "env": { "MODE": "x" }, "ready": { "command": ["quiet"] } }),
+            "[machine.commands.quiet]",
+        ),
     ] {
         let service = resource("machine/service", "evil", spec);
         let refused = bench.machine.validate(&service).unwrap_err();

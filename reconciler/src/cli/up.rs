@@ -181,6 +181,7 @@ impl Up<'_> {
         };
         let config = match present {
             // What the member's engineer has changed stays; only where the ledger is follows the ledger.
+            Ok(config) if config.ledger == ledger => return Ok(config),
             Ok(mut config) => {
                 config.ledger = ledger;
                 config
