@@ -1,11 +1,14 @@
 //! Pure rules over desired state and plans, which a member's own Charter holds whatever the ledger orders, and the exact
 //! division of profit.
 //!
-//! Nothing here does I/O, reads a clock, draws randomness or uses floating point.
+//! Nothing here does I/O, reads a clock or draws randomness. Only `simulation` uses floating point, and its seed is passed in.
 
 pub mod local;
 pub mod plan;
+#[cfg(feature = "plots")]
+pub mod plots;
 pub mod shares;
+pub mod simulation;
 
 pub use local::{KindPattern, LocalPolicy, forbidden};
 pub use plan::{Denial, check};

@@ -11,12 +11,15 @@
 //! fractions are equal, the data service provider comes first, then the value service providers in the order in which they
 //! joined. Nothing is lost and nothing is made up: the parts always sum to the whole.
 
+mod exact;
+mod ownership;
+
 use state::agreement::{Agreement, Beta, MAX_PARTIES, Role};
 use state::ids::MemberId;
 use thiserror::Error;
 
-/// β is counted in billionths: one whole.
-const BILLION: u32 = 1_000_000_000;
+use exact::{BILLION, Exact};
+pub use ownership::{Share, break_even, invert, ownership};
 
 /// The parts of one profit, in minor units.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +42,57 @@ pub enum ShareError {
     /// A value service provider without a share.
     #[error("value service provider {0} has no beta")]
     Missing(MemberId),
+    /// A part of nothing, which no β gives: every β lies strictly between 0 and 1.
+    #[error("part {0} is nothing, and a beta strictly between 0 and 1 gives everybody a part (0 is the data service provider's)")]
+    Nothing(usize),
+    /// Parts that sum to more than any profit.
+    #[error("the parts sum to more than the greatest profit there can be")]
+    Sum,
+}
+
+/// The members of an agreement as the equations know them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stakes {
+    /// The data service provider.
+    pub data: MemberId,
+    /// The value service providers and what was left to the version before each of them, in the order in which they joined.
+    pub services: Vec<(MemberId, Beta)>,
+}
+
+impl Stakes {
+    /// Reads the stakes of an agreement.
+    pub fn of(agreement: &Agreement) -> Result<Self, ShareError> {
+        let (owners, services): (Vec<_>, Vec<_>) = agreement.parties.iter().partition(|party| party.role == Role::DataServiceProvider);
+        let [owner] = owners.as_slice() else {
+            return Err(ShareError::Owners(owners.len()));
+        };
+        let services = services
+            .iter()
+            .map(|party| {
+                let beta = party.beta.ok_or_else(|| ShareError::Missing(party.member.clone()))?;
+                Ok((party.member.clone(), beta))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            data: owner.member.clone(),
+            services,
+        })
+    }
+
+    /// β_1 … β_n.
+    pub fn betas(&self) -> Vec<Beta> {
+        self.services.iter().map(|(_, beta)| *beta).collect()
+    }
+
+    /// The members in the order of their parts: the data service provider, VSP_1, …
+    pub fn members(&self) -> impl Iterator<Item = &MemberId> {
+        std::iter::once(&self.data).chain(self.services.iter().map(|(member, _)| member))
+    }
 }
 
 /// Divides a profit by the shares β_1 … β_n.
 pub fn split(total: u128, betas: &[Beta]) -> Result<Split, ShareError> {
-    if betas.len() >= MAX_PARTIES {
-        return Err(ShareError::Shares(betas.len()));
-    }
+    bounded(betas.len())?;
     // From the newest version down: π[DAO^(i)] with its fraction, exact, as equation (2) has it.
     let mut version = Exact::whole(total);
     let mut parts = Vec::with_capacity(betas.len() + 1);
@@ -66,26 +113,25 @@ pub fn split(total: u128, betas: &[Beta]) -> Result<Split, ShareError> {
 
 /// Divides a profit among the parties of an agreement, in their order.
 pub fn distribute(total: u128, agreement: &Agreement) -> Result<Vec<(MemberId, u128)>, ShareError> {
-    let (owners, services): (Vec<_>, Vec<_>) = agreement.parties.iter().partition(|party| party.role == Role::DataServiceProvider);
-    let [owner] = owners.as_slice() else {
-        return Err(ShareError::Owners(owners.len()));
-    };
-    let betas: Vec<Beta> = services
-        .iter()
-        .map(|party| party.beta.ok_or_else(|| ShareError::Missing(party.member.clone())))
-        .collect::<Result<_, _>>()?;
-    let parts = split(total, &betas)?;
-    let mut out = vec![(owner.member.clone(), parts.data)];
-    out.extend(
-        services
-            .iter()
-            .zip(parts.services)
-            .map(|(party, part)| (party.member.clone(), part)),
-    );
-    Ok(out)
+    let stakes = Stakes::of(agreement)?;
+    let parts = split(total, &stakes.betas())?;
+    Ok(stakes.members().cloned().zip(parts.parts()).collect())
+}
+
+/// Refuses more shares than an agreement can have.
+fn bounded(shares: usize) -> Result<(), ShareError> {
+    if shares >= MAX_PARTIES {
+        return Err(ShareError::Shares(shares));
+    }
+    Ok(())
 }
 
 impl Split {
+    /// The parts in join order: the data service provider's first.
+    pub fn parts(&self) -> Vec<u128> {
+        std::iter::once(self.data).chain(self.services.iter().copied()).collect()
+    }
+
     /// π[DAO^(i)] for i = 0 … n: what version i's members have together, so that it fits the parts to the unit.
     pub fn versions(&self) -> Vec<u128> {
         let mut sum = self.data;
@@ -114,61 +160,4 @@ fn round(total: u128, parts: &[Exact]) -> Vec<u128> {
         left -= 1;
     }
     whole
-}
-
-/// An exact decimal in base 10^9: multiplying by billionths moves the point by one digit and never rounds.
-#[derive(Clone, Debug)]
-struct Exact {
-    /// Digits in base 10^9 left of the point, the lowest first. A u128 has at most five.
-    whole: Vec<u32>,
-    /// Digits right of the point, the highest first.
-    fraction: Vec<u32>,
-}
-
-impl Exact {
-    fn whole(mut value: u128) -> Self {
-        let mut whole = Vec::new();
-        while value > 0 {
-            whole.push((value % u128::from(BILLION)) as u32);
-            value /= u128::from(BILLION);
-        }
-        Self {
-            whole,
-            fraction: Vec::new(),
-        }
-    }
-
-    /// Multiplies by `billionths` / 10^9, at most one.
-    fn times(&self, billionths: u32) -> Self {
-        let mut carry = 0u64;
-        let mut digit = |d: &u32| {
-            let product = u64::from(*d) * u64::from(billionths) + carry;
-            carry = product / u64::from(BILLION);
-            (product % u64::from(BILLION)) as u32
-        };
-        // From the lowest digit up.
-        let mut fraction: Vec<u32> = self.fraction.iter().rev().map(&mut digit).collect();
-        let mut whole: Vec<u32> = self.whole.iter().map(&mut digit).collect();
-        fraction.reverse();
-        whole.push(carry as u32);
-        // Divide by 10^9: the lowest whole digit becomes the highest of the fraction.
-        fraction.insert(0, whole.remove(0));
-        Self { whole, fraction }
-    }
-
-    fn floor(&self) -> u128 {
-        self.whole
-            .iter()
-            .rev()
-            .fold(0, |value, digit| value * u128::from(BILLION) + u128::from(*digit))
-    }
-
-    fn compare_fraction(&self, other: &Self) -> std::cmp::Ordering {
-        let digits = self.fraction.len().max(other.fraction.len());
-        let digit = |exact: &Self, i: usize| exact.fraction.get(i).copied().unwrap_or(0);
-        (0..digits)
-            .map(|i| digit(self, i).cmp(&digit(other, i)))
-            .find(|order| order.is_ne())
-            .unwrap_or(std::cmp::Ordering::Equal)
-    }
 }

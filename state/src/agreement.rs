@@ -50,6 +50,11 @@ pub struct Beta(u32);
 const BILLION: u32 = 1_000_000_000;
 
 impl Beta {
+    /// The share of so many billionths; none outside 1 to 999,999,999.
+    pub fn from_billionths(billionths: u32) -> Option<Self> {
+        (1..BILLION).contains(&billionths).then_some(Self(billionths))
+    }
+
     /// Billionths of the whole, from 1 to 999,999,999.
     pub fn billionths(self) -> u32 {
         self.0

@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests, their helpers included")]
 
 mod local;
+mod ownership;
 mod plan;
 mod shares;
+mod simulation;
