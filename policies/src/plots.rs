@@ -96,6 +96,7 @@ fn failed(error: impl std::fmt::Display) -> PlotError {
 fn draw<B: DrawingBackend>(area: DrawingArea<B, Shift>, outcome: &Outcome) -> Result<(), PlotError> {
     area.fill(&WHITE).map_err(failed)?;
     let area = area
+        .margin(10, 0, 0, 0)
         .titled(&title(outcome), (FAMILY, 22).into_font().color(&TEXT))
         .map_err(failed)?;
     let (left, right) = area.split_horizontally(SIZE.0 / 2);
@@ -262,6 +263,6 @@ mod tests {
                 .count()
         };
         // The title's letters stand where nothing else is drawn.
-        assert!(dark(0..26) > 300, "{}", dark(0..26));
+        assert!(dark(0..36) > 300, "{}", dark(0..36));
     }
 }

@@ -13,6 +13,7 @@ mod plan;
 mod progress;
 mod replay;
 mod serve;
+mod shares;
 mod standing;
 mod status;
 mod submit;
@@ -179,6 +180,11 @@ enum Command {
     Resume,
     /// Asks for a pass now.
     Reconcile,
+    /// Shares of profit: who owns what, what a newcomer changes, what a profit comes to, and laws of shares compared.
+    Shares {
+        #[command(subcommand)]
+        command: shares::SharesCommand,
+    },
     /// Ends a channel's freezing, once a person has found out why it was frozen; needs --channel.
     Thaw,
     /// Prints the version.
@@ -314,6 +320,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Pause => pause::run(global, pause::Word::Pause).await,
         Command::Resume => pause::run(global, pause::Word::Resume).await,
         Command::Reconcile => pause::run(global, pause::Word::Reconcile).await,
+        Command::Shares { command } => shares::run(global, &command),
         Command::Thaw => thaw::run(global).await,
         Command::Version => {
             output::line(&format!("charter {}", env!("CARGO_PKG_VERSION")));
