@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use state::ids::Channel;
 
 use super::error::{CliError, Exit};
 use super::{Format, Global, output, targets};
@@ -55,7 +56,11 @@ pub(crate) async fn run(global: &Global, command: ChannelCommand) -> Result<Exit
     let document = ChannelDocument::read(&what.file)
         .map_err(|error| CliError::new(format!("{} can't be used; nothing was done", what.file.display())).because(error))?;
     let config = targets::one(global)?;
-    let site = site(&config, document, &what)?;
+    let settings = global
+        .config
+        .clone()
+        .unwrap_or_else(|| config.folder().join(crate::config::FILE_NAME));
+    let site = site(&config, &settings, document, &what)?;
     if what.dry_run {
         return rehearse(global, &site, way);
     }
@@ -79,6 +84,9 @@ pub(crate) async fn run(global: &Global, command: ChannelCommand) -> Result<Exit
         output::line(&format!("{} first block {}", outcome.channel, outcome.first_block));
     }
     output::note(&next(&site, &what.file, way, &outcome));
+    if way == Way::Join && !follows(&config, site.channel()) {
+        output::note(&unfollowed(&settings, site.channel()));
+    }
     Ok(if outcome.missing.is_empty() {
         Exit::Clean
     } else {
@@ -86,13 +94,22 @@ pub(crate) async fn run(global: &Global, command: ChannelCommand) -> Result<Exit
     })
 }
 
-fn site(config: &Config, document: ChannelDocument, what: &What) -> Result<Site, CliError> {
+/// Whether `charter serve` follows a channel that a peer of this member has joined.
+fn follows(config: &Config, channel: &Channel) -> bool {
+    config.ledger.channels.contains(channel) || config.discover().iter().any(|pattern| pattern.fits(channel))
+}
+
+fn unfollowed(settings: &Path, channel: &Channel) -> String {
+    format!(
+        "next: {} follows other channels only: add {channel} to channels of [ledger], or leave channels out and use discover",
+        settings.display()
+    )
+}
+
+fn site(config: &Config, file: &Path, document: ChannelDocument, what: &What) -> Result<Site, CliError> {
     let settings: FabricConfig = config.fabric.clone().ok_or_else(|| {
-        CliError::new(format!(
-            "{} has no table [fabric]",
-            config.folder().join(crate::config::FILE_NAME).display()
-        ))
-        .next("add it with admin_msp and package, as docs/channels.md describes")
+        CliError::new(format!("{} has no table [fabric]", file.display()))
+            .next("add it with admin_msp and package, as docs/channels.md describes")
     })?;
     let bin = what.fabric_bin.as_deref().or(settings.bin.as_deref());
     let tools = Tools::new(bin, std::env::var_os("PATH"), settings.timeout());
@@ -146,7 +163,8 @@ fn next(site: &Site, file: &Path, way: Way, outcome: &Outcome) -> String {
     let (file, block, channel) = (file.display(), site.block.display(), &outcome.channel);
     if way == Way::Create {
         let mut text = format!(
-            "next: hand {block} to the other members; each compares the hash above, and runs: charter channel join {file} --block FILE"
+            "next: hand {block} to the other members; each compares the hash above, and runs: charter channel join {file} --config FILE \
+             --block FILE"
         );
         let nodes = site.document.orderer_nodes().count();
         if site.settings.orderers.len() < nodes {
@@ -158,9 +176,14 @@ fn next(site: &Site, file: &Path, way: Way, outcome: &Outcome) -> String {
         }
         return text;
     }
+    // The whole id, to be copied: the steps show its beginning only.
+    let serving = match &outcome.package_id {
+        Some(id) => format!("charter chaincode serve --id {id} --address HOST:PORT"),
+        None => "charter chaincode serve".to_owned(),
+    };
     if outcome.missing.is_empty() {
         return format!(
-            "next: start 'charter chaincode serve' and 'charter serve' for {} if they don't run yet; then the members submit {}",
+            "next: start for {}, if they don't run yet: {serving}\n      and 'charter serve'; then the members submit {}",
             site.member, site.document.agreement.dao
         );
     }
@@ -170,7 +193,45 @@ fn next(site: &Site, file: &Path, way: Way, outcome: &Outcome) -> String {
         .map(|missing| format!("{} ({})", missing.member, missing.msp))
         .collect();
     format!(
-        "next: each of {} runs: charter channel join {file} --block FILE; whoever is the last to be needed commits",
-        who.join(", ")
+        "next: each of {} runs: charter channel join {file} --config FILE --block FILE; whoever is the last to be needed commits\n      \
+         start for {}, if it doesn't run yet: {serving}",
+        who.join(", "),
+        site.member,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(lines: &str) -> (tempfile::TempDir, Config) {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("n.toml");
+        let text = format!(
+            "member = \"city\"\n[ledger]\nendpoint = \"https://127.0.0.1:7051\"\ntls_ca = \"ca.pem\"\nmsp_id = \"CityMSP\"\nmsp = \"msp\"\n{lines}\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let config = Config::read(&path).unwrap();
+        (place, config)
+    }
+
+    #[test]
+    fn a_list_of_channels_that_lacks_the_joined_one_is_told() {
+        let joined = Channel::new("smart-city-2").unwrap();
+        for (lines, expected) in [
+            ("", true),
+            ("channels = [\"smart-city-2\"]", true),
+            ("channels = [\"smart-city-1\"]", false),
+            ("channels = [\"smart-city-1\"]\ndiscover = [\"smart-*\"]", true),
+            ("discover = [\"other-*\"]", false),
+        ] {
+            let (_place, config) = config(lines);
+            assert_eq!(follows(&config, &joined), expected, "{lines}");
+        }
+        let text = unfollowed(Path::new("n.toml"), &joined);
+        assert!(
+            text.contains("n.toml") && text.contains("add smart-city-2 to channels of [ledger]"),
+            "{text}"
+        );
+    }
 }

@@ -91,6 +91,26 @@ pub enum FabricError {
         #[source]
         source: BlockFault,
     },
+    /// The orderers serve another first block than the one at hand.
+    #[error("the orderers serve channel {channel} with first block {served}; {} holds {held}", .path.display())]
+    OtherBlock {
+        /// The channel.
+        channel: Channel,
+        /// The hash of the orderers' block.
+        served: String,
+        /// The file of the block at hand.
+        path: PathBuf,
+        /// Its hash.
+        held: String,
+    },
+    /// No orderer of the document has the channel.
+    #[error("no orderer serves channel {channel} yet")]
+    NotServed {
+        /// The channel.
+        channel: Channel,
+        /// The channel document.
+        document: PathBuf,
+    },
     /// This member takes no part in the channel.
     #[error("{member} is no member of {channel}: the agreement names {}", .parties.join(", "))]
     Stranger {
@@ -176,6 +196,9 @@ impl FabricError {
             "PHANTOM_READ_CONFLICT",
             "chaincode definition not agreed to by this org",
         ];
+        if let FabricError::Orderers { last, .. } = self {
+            return last.passing();
+        }
         self.said().is_some_and(|said| PASSING.iter().any(|text| said.contains(text)))
     }
 
@@ -197,6 +220,16 @@ impl FabricError {
             FabricError::Block { .. } => "compare your channel document and MSP folders with the creator's; join nothing until they agree, \
                                           and remove the block's file before you take another one"
                 .into(),
+            FabricError::OtherBlock { path, .. } => format!(
+                "remove {} and run the same command again: it takes the orderers' block; a peer that has joined the other one has to leave \
+                 the channel first, as docs/channels.md describes",
+                path.display()
+            ),
+            FabricError::NotServed { channel, document } => format!(
+                "an organisation that runs orderers has to run 'charter channel join {} --config FILE --block FILE' (or 'osnadmin channel join \
+                 --channelID {channel} --config-block FILE -o ADMIN-ENDPOINT') first; then run the same command again",
+                document.display()
+            ),
             FabricError::Stranger { .. } => "only the agreement's parties join its channel; name another document, or another member".into(),
             FabricError::OtherMsp { .. } => "correct ledger.msp_id in charter.toml, or the agreement".into(),
             FabricError::Definition { .. } => {
@@ -212,9 +245,20 @@ impl FabricError {
     }
 }
 
+/// What to do where the orderers don't have the channel.
+const NOBODY_SERVES: &str = "no orderer serves the channel yet: an organisation that runs orderers has to run 'charter channel join FILE \
+                             --config FILE --block FILE' (or osnadmin channel join …); then run the same command again";
+
 /// What to do about words of Fabric's that users meet.
 fn for_words(said: &str) -> &'static str {
-    const KNOWN: [(&str, &str); 9] = [
+    const KNOWN: [(&str, &str); 12] = [
+        ("orderer system channel is not defined", NOBODY_SERVES),
+        ("can't read the block: &{NOT_FOUND}", NOBODY_SERVES),
+        (
+            "connection reset by peer",
+            "the node has ended while it was asked: see its log; a peer with «unexpected Previous block hash» there has to leave the channel, \
+             as docs/channels.md describes",
+        ),
         (
             "is not an admin",
             "fabric.admin_msp has to be the folder of an identity with the role admin (NodeOUs)",
@@ -256,4 +300,35 @@ fn for_words(said: &str) -> &'static str {
         "mend what it says and run the same command again: it goes on where it stopped",
         |(_, next)| next,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_fabrics_that_help_nobody_are_explained() {
+        let undefined = "Error: proposal failed: BAD_REQUEST: channel creation request not allowed because the orderer system channel is \
+                         not defined";
+        for said in [undefined, "Error: can't read the block: &{NOT_FOUND}"] {
+            assert!(for_words(said).contains("no orderer serves the channel yet"), "{said}");
+        }
+        let reset = "Error: rpc error: code = Unavailable desc = read tcp: connection reset by peer";
+        assert!(for_words(reset).contains("see its log"));
+    }
+
+    #[test]
+    fn orderers_that_settle_are_tried_again_and_others_are_not() {
+        let orderers = |said: &str| FabricError::Orderers {
+            tried: Vec::new(),
+            last: Box::new(FabricError::Tool {
+                tool: Tool::Peer,
+                call: String::new(),
+                status: String::new(),
+                said: said.into(),
+            }),
+        };
+        assert!(orderers("Error: can't read the block: &{SERVICE_UNAVAILABLE}").passing());
+        assert!(!orderers("Error: can't read the block: &{FORBIDDEN}").passing());
+    }
 }

@@ -93,6 +93,9 @@ pub struct Outcome {
     pub first_block: String,
     /// Every step.
     pub steps: Vec<StepReport>,
+    /// The id of this organisation's chaincode package, once it is approved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package_id: Option<String>,
     /// Who has to approve before the chaincode can be committed; nobody when all is done.
     pub missing: Vec<Missing>,
 }
@@ -138,7 +141,7 @@ pub async fn create(site: &Site, tell: impl FnMut(&StepReport) + Send) -> Result
     site.prepare()?;
     let mut walk = Walk::new(site, tell);
     walk.take(&first_steps(site, Way::Create)).await?;
-    walk.outcome()
+    walk.outcome(None)
 }
 
 /// Checks the channel's first block, has this organisation's nodes join, and approves and commits the chaincode.
@@ -151,7 +154,7 @@ pub async fn join(site: &Site, tell: impl FnMut(&StepReport) + Send) -> Result<O
     walk.take(&peer_steps(site)?).await?;
     let package_id = site.package_id().await?;
     walk.take(&chaincode_steps(site, &package_id)?).await?;
-    walk.outcome()
+    walk.outcome(Some(package_id))
 }
 
 type Steps = Vec<Box<dyn Step>>;
@@ -226,7 +229,7 @@ impl<'a, T: FnMut(&StepReport) + Send> Walk<'a, T> {
         Ok(())
     }
 
-    fn outcome(self) -> Result<Outcome, FabricError> {
+    fn outcome(self, package_id: Option<String>) -> Result<Outcome, FabricError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -235,6 +238,7 @@ impl<'a, T: FnMut(&StepReport) + Send> Walk<'a, T> {
             channel: self.site.channel().clone(),
             first_block: block.fingerprint(),
             steps: self.reports,
+            package_id,
             missing: self.missing,
         })
     }

@@ -155,6 +155,94 @@ async fn a_block_that_the_orderer_has_is_never_made_a_second_time() {
 }
 
 #[tokio::test]
+async fn a_member_without_orderers_takes_the_block_that_they_serve_and_makes_none() {
+    let place = Place::new(Parties::Two);
+    let first = create(&place.site("city"), |_| {}).await.unwrap().first_block;
+    let breeze = create(&place.site("breeze"), |_| {}).await.unwrap();
+    assert_eq!(breeze.first_block, first);
+    join(&place.site("breeze"), |_| {}).await.unwrap();
+    assert_eq!(place.effects()[..3], ["block", "orderer", "join BreezeMSP"]);
+}
+
+#[tokio::test]
+async fn a_block_with_the_same_configuration_that_the_orderers_do_not_serve_is_not_joined() {
+    let place = Place::new(Parties::Two);
+    let (city, breeze) = (place.site("city"), place.site("breeze"));
+    // Made while nobody served the channel: the same configuration as city's, with another hash.
+    create(&breeze, |_| {}).await.unwrap();
+    let group = crate::fabric::testing::configuration(&["BreezeMSP", "CityMSP"]);
+    std::fs::write(&breeze.block, crate::fabric::testing::first_block("smart-city-1", group, 9)).unwrap();
+    let stale = create(&breeze, |_| {}).await.unwrap().first_block;
+    let served = create(&city, |_| {}).await.unwrap().first_block;
+    assert_ne!(stale, served);
+    for way in [Way::Join, Way::Create] {
+        let error = go(&breeze, way).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(&format!("first block {served}")), "{text}");
+        assert!(text.contains(&format!("{} holds {stale}", breeze.block.display())), "{text}");
+        assert!(
+            error.next().contains(&format!("remove {}", breeze.block.display())),
+            "{}",
+            error.next()
+        );
+    }
+    assert_eq!(place.effects(), ["block", "block", "orderer"]);
+    std::fs::remove_file(&breeze.block).unwrap();
+    assert_eq!(join(&breeze, |_| {}).await.unwrap().first_block, served);
+    assert!(!breeze.folder.join(".served.block").exists());
+}
+
+#[tokio::test]
+async fn a_second_block_joins_no_orderer() {
+    let place = Place::new(Parties::Two);
+    create(&place.site("city"), |_| {}).await.unwrap();
+    let mut second = place.site("city");
+    second.block = place.path().join("second.block");
+    let group = crate::fabric::testing::configuration(&["BreezeMSP", "CityMSP"]);
+    std::fs::write(&second.block, crate::fabric::testing::first_block("smart-city-1", group, 9)).unwrap();
+    let error = create(&second, |_| {}).await.unwrap_err();
+    assert!(matches!(error, FabricError::OtherBlock { .. }), "{error}");
+    assert_eq!(place.effects(), ["block", "orderer"]);
+}
+
+#[tokio::test]
+async fn before_an_orderer_serves_the_channel_no_peer_joins() {
+    let place = Place::new(Parties::Two);
+    let breeze = place.site("breeze");
+    // Without a block, and with one.
+    for _ in 0..2 {
+        let error = join(&breeze, |_| {}).await.unwrap_err();
+        assert_eq!(error.to_string(), "no orderer serves channel smart-city-1 yet");
+        let next = error.next();
+        assert!(
+            next.contains("charter channel join") && next.contains("osnadmin channel join"),
+            "{next}"
+        );
+        create(&breeze, |_| {}).await.unwrap();
+    }
+    assert_eq!(place.effects(), ["block"]);
+}
+
+#[tokio::test]
+async fn while_an_orderer_cannot_be_asked_no_block_is_made_and_no_peer_joins() {
+    let place = Place::new(Parties::Two);
+    let (city, breeze) = (place.site("city"), place.site("breeze"));
+    create(&city, |_| {}).await.unwrap();
+    std::fs::create_dir_all(breeze.block.parent().unwrap()).unwrap();
+    std::fs::create_dir_all(place.state().join("away")).unwrap();
+    let away = place.state().join("away/orderer:7050");
+    std::fs::write(&away, "").unwrap();
+    let error = create(&breeze, |_| {}).await.unwrap_err();
+    assert!(ledger_sync::whole(&error).contains("orderer:7050"), "{error}");
+    std::fs::copy(&city.block, &breeze.block).unwrap();
+    let error = join(&breeze, |_| {}).await.unwrap_err();
+    assert!(error.next().contains("see whether the node answers"), "{}", error.next());
+    assert_eq!(place.effects(), ["block", "orderer"]);
+    std::fs::remove_file(&away).unwrap();
+    join(&breeze, |_| {}).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_block_that_is_not_the_documents_is_not_joined() {
     let place = Place::new(Parties::Two);
     let breeze = place.site("breeze");
@@ -242,7 +330,7 @@ fn a_rehearsal_runs_and_writes_nothing() {
     # orderer 127.0.0.1:7053
     osnadmin channel join --channelID smart-city-1 -o 127.0.0.1:7053 --config-block /f/smart-city-1.block
     # first block
-    $PEER peer channel fetch 0 /f/smart-city-1.block -c smart-city-1 -o orderer:7050 --tls --cafile /c/msp/orderer/tlscacerts/tls.pem --connTimeout 10s
+    $PEER peer channel fetch 0 /f/smart-city-1.block -c smart-city-1 --bestEffort -o orderer:7050 --tls --cafile /c/msp/orderer/tlscacerts/tls.pem --connTimeout 10s
     # orderer 127.0.0.1:7053
     osnadmin channel join --channelID smart-city-1 -o 127.0.0.1:7053 --config-block /f/smart-city-1.block
     # peer peer0.city:7051

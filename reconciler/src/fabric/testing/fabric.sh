@@ -17,7 +17,7 @@ while [ $# -gt 0 ]; do
     --package-id) package=$2; shift 2 ;;
     --peerAddresses) peers="$peers $2"; shift 2 ;;
     -outputBlock) out=$2; shift 2 ;;
-    --tls) shift ;;
+    --tls | --bestEffort) shift ;;
     -*) shift 2 ;;
     *) words="$words $1"; shift ;;
   esac
@@ -60,6 +60,9 @@ case "$tool $*" in
     echo "Channels peers has joined: "
     ls "$peer/channels" 2>/dev/null || true ;;
   "peer channel fetch 0 "*)
+    if [ -e "$S/away/$orderer" ]; then
+      echo "Error: orderer client failed to connect to $orderer: context deadline exceeded" >&2; exit 1
+    fi
     [ -e "$S/orderer/$ch" ] || { echo "Error: can't read the block: &{NOT_FOUND}" >&2; exit 1; }
     cp "$S/orderer/$ch" "$4" ;;
   "peer channel join")
