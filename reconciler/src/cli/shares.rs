@@ -319,7 +319,7 @@ fn what_if(global: &Global, join: &Newcomer, profit: u128, shares: &Shares) -> R
     );
     output::note(&match enough {
         Some(enough) => format!(
-            "nobody has less than of {profit} today, if version {} earns {enough} or more",
+            "version {} has to earn {enough} or more, so that nobody has less than of {profit} today",
             last + 1
         ),
         None => format!("no profit is great enough that nobody has less than of {profit} today"),

@@ -12,4 +12,5 @@ mod lies;
 mod orders;
 mod renewal;
 mod service;
+mod shares;
 mod up;
