@@ -5,9 +5,10 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use msp::folder::{Readers, write_file};
+use msp::folder::{Readers, create_directories, write_file};
 use prost::Message;
 use protos::common::Envelope;
 use protos::envelope::{self, MAX_ENVELOPE_BYTES, UnpackError};
@@ -183,13 +184,12 @@ impl Pending {
 
     fn lock(&self) -> Result<File, PendingError> {
         let path = self.folder.join("lock");
-        if !self.folder.exists() {
-            // Made as its files are: for the owner alone.
-            write_file(&path, b"", Readers::Owner).map_err(PendingError::Write)?;
-        }
+        // Never replaced: two processes that start together have to lock one file.
+        create_directories(&self.folder).map_err(PendingError::Write)?;
         let file = File::options()
             .write(true)
             .create(true)
+            .mode(0o600)
             .truncate(false)
             .open(&path)
             .map_err(failed("open", &path))?;

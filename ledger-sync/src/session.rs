@@ -115,7 +115,12 @@ impl Session {
             None | Some(BranchError::Newer { .. } | BranchError::Frozen { .. }) => self.materialiser.flush()?,
             Some(error) => return Err(error.into()),
         }
-        if let Err(error) = self.materialiser.save(self.verifier.configuration()) {
+        // The verifier's configuration may come from a block that was not taken: a cursor with it would refuse the honest block there.
+        if refused.is_none()
+            && rerun.is_ok()
+            && failed.is_none()
+            && let Err(error) = self.materialiser.save(self.verifier.configuration())
+        {
             // It only saves reading some blocks again.
             tracing::warn!(%error, "the soft cursor could not be written");
         }

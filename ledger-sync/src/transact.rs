@@ -196,7 +196,9 @@ impl GatewayClient {
             other => other?,
         };
         self.forget(transaction).await?;
-        match status.result() {
+        // A code that this binary doesn't know is no word of validity, as in blocks.
+        let code = TxValidationCode::try_from(status.result).unwrap_or(TxValidationCode::InvalidOtherReason);
+        match code {
             TxValidationCode::Valid => Ok(Settled::Valid(Committed {
                 tx_id: transaction.tx_id.clone(),
                 block: status.block_number,

@@ -275,11 +275,14 @@ impl Session {
         self.tasks.spawn(async move {
             let Ok(running) = running.acquire_owned().await else { return };
             let ran = tokio::task::spawn_blocking(move || {
-                run.finish(message);
+                let last = run.last(message);
+                // All streams share the threads: none is kept for a peer that doesn't read.
                 drop(running);
+                (run, last)
             });
-            if let Err(error) = ran.await {
-                tracing::error!("a transaction's thread failed: {error}");
+            match ran.await {
+                Ok((run, last)) => run.finish(last).await,
+                Err(error) => tracing::error!("a transaction's thread failed: {error}"),
             }
         });
         Ok(())
@@ -303,20 +306,28 @@ struct Run {
 }
 
 impl Run {
-    fn finish(self, message: ChaincodeMessage) {
-        let last = self.execute(message).unwrap_or_else(|why| {
+    /// Runs the transaction, and gives what ends it.
+    fn last(&self, message: ChaincodeMessage) -> ChaincodeMessage {
+        self.execute(message).unwrap_or_else(|why| {
             tracing::info!(
                 channel = self.key.0,
                 tx_id = self.key.1,
                 "a transaction was not run to its end: {why}"
             );
             error(&self.key, &why)
-        });
+        })
+    }
+
+    /// Answers, when the peer reads; one that doesn't for too long hears nothing. Until then the transaction keeps its place, so what
+    /// waits is bounded.
+    async fn finish(self, last: ChaincodeMessage) {
+        let room = tokio::time::timeout(self.shared.limits.answer, self.outbound.reserve()).await;
         // Before the answer: from then on the peer may send the transaction again, and the next one in its place.
         self.calls.leave(&self.key);
         drop(self.place);
-        // A peer that has gone hears nothing.
-        let _ = self.outbound.blocking_send(Ok(last));
+        if let Ok(Ok(room)) = room {
+            room.send(Ok(last));
+        }
     }
 
     fn execute(&self, received: ChaincodeMessage) -> Result<ChaincodeMessage, String> {

@@ -133,7 +133,8 @@ pub fn write_file(path: &Path, content: &[u8], readers: Readers) -> Result<(), M
 }
 
 /// Makes directories, for the owner only, and flushes their entries.
-fn create_directories(path: &Path) -> Result<(), MspError> {
+/// Makes a directory and those above it that are missing, for the owner alone and durably.
+pub fn create_directories(path: &Path) -> Result<(), MspError> {
     let missing: Vec<&Path> = path
         .ancestors()
         .take_while(|part| !part.as_os_str().is_empty() && !part.exists())

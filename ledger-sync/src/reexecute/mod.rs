@@ -184,7 +184,7 @@ impl Mirror {
         policy: &endorsement::Policy,
         written: &Written<'_>,
     ) -> Result<(), Difference> {
-        self.endorsed(ours, recorded, policy)?;
+        self.endorsed(ours, recorded, policy).map_or(Ok(()), |endorsed| endorsed.check())?;
         if let Reads::Changed(difference) = conflict::reads(&ours.transaction.namespaces, &self.state, &self.definitions, written) {
             return Err(difference);
         }
@@ -197,15 +197,15 @@ impl Mirror {
         Ok(())
     }
 
-    fn endorsed(&self, ours: &Ours, recorded: &Recorded, policy: &endorsement::Policy) -> Result<(), Difference> {
-        let judged = match (&ours.endorsed, policy) {
+    /// How a transaction's endorsements stand to a policy; none where the policy can't be judged here.
+    fn endorsed(&self, ours: &Ours, recorded: &Recorded, policy: &endorsement::Policy) -> Option<endorsement::Endorsed> {
+        match (&ours.endorsed, policy) {
             (Some(endorsed), endorsement::Policy::Channel) => Some(endorsed.clone()),
             _ => recorded
                 .membership
                 .as_ref()
                 .and_then(|membership| endorsement::by_definition(membership, policy, &ours.transaction)),
-        };
-        judged.map_or(Ok(()), |endorsed| endorsed.check())
+        }
     }
 
     /// Holds a transaction that is called invalid to its code.
@@ -219,11 +219,14 @@ impl Mirror {
             (Code::MvccReadConflict | Code::PhantomReadConflict, Reads::Unchanged) => Err(called),
             (code, _) => {
                 let made = |membership: &std::sync::Arc<_>| ours.is_made_by_its_creator(membership);
+                let endorsed = self.endorsed(ours, recorded, policy);
+                let unjudged = endorsed.is_none();
                 let could_be_valid = recorded.membership.as_ref().is_some_and(made)
-                    && self.endorsed(ours, recorded, policy).is_ok()
+                    && endorsed.is_none_or(|endorsed| endorsed.check().is_ok())
                     && compare::rerun(&self.channel, ours, &self.state).is_ok();
                 match code {
-                    Code::BadCreatorSignature | Code::BadProposalTxid | Code::EndorsementPolicyFailure if could_be_valid => Err(called),
+                    Code::BadCreatorSignature | Code::BadProposalTxid if could_be_valid => Err(called),
+                    Code::EndorsementPolicyFailure if could_be_valid && !unjudged => Err(called),
                     _ => {
                         self.undecided += u64::from(could_be_valid);
                         Ok(())

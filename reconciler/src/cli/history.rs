@@ -179,27 +179,29 @@ fn resolve(global: &Global, word: &str) -> Result<(String, DesiredState), CliErr
         }
         None => (word, None),
     };
-    for config in targets::configs(global)? {
-        let store = targets::store(&config)?;
-        for channel in &config.channels() {
-            let Some(newest) = head(&store, &paths::desired_ref(channel))? else {
-                continue;
-            };
-            let commit = if channel.as_str() == name {
-                match block {
-                    None => Some(newest),
-                    Some(block) => at_block(&store, newest, block)?,
-                }
-            } else if block.is_none() && name.len() >= 7 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                let start = name.to_ascii_lowercase();
-                find(&store, newest, |info| info.id.to_string().starts_with(&start))?
-            } else {
-                None
-            };
-            if let Some(commit) = commit {
-                let desired = view::desired(&store, channel, commit).doing(format!("cannot read {word}"))?;
-                return Ok((word.to_owned(), desired));
+    for (channel, configs) in &targets::by_channel(global)? {
+        // Of several members' stores the one that has most: an older one would answer for what it doesn't know yet.
+        let Some(config) = targets::newest(configs, channel) else {
+            continue;
+        };
+        let store = targets::store(config)?;
+        let Some(newest) = head(&store, &paths::desired_ref(channel))? else {
+            continue;
+        };
+        let commit = if channel.as_str() == name {
+            match block {
+                None => Some(newest),
+                Some(block) => at_block(&store, newest, block)?,
             }
+        } else if block.is_none() && name.len() >= 7 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let start = name.to_ascii_lowercase();
+            find(&store, newest, |info| info.id.to_string().starts_with(&start))?
+        } else {
+            None
+        };
+        if let Some(commit) = commit {
+            let desired = view::desired(&store, channel, commit).doing(format!("cannot read {word}"))?;
+            return Ok((word.to_owned(), desired));
         }
     }
     Err(CliError::new(format!("{word} is not known here"))
