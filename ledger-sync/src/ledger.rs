@@ -282,6 +282,16 @@ impl Fault {
         }
     }
 
+    /// Tells whether the call was given up because no answer came in time.
+    pub fn is_late(&self) -> bool {
+        self.code == Code::DeadlineExceeded
+    }
+
+    /// Tells whether the endpoint itself could not be reached: what its nodes say comes with their names, or is known.
+    pub fn is_unreached(&self) -> bool {
+        self.code == Code::Unavailable && self.nodes.is_empty() && self.advice().is_none()
+    }
+
     fn says(&self, what: &str) -> bool {
         self.message.contains(what) || self.nodes.iter().any(|node| node.message.contains(what))
     }

@@ -437,7 +437,8 @@ impl Following {
         let mut tasks = JoinSet::new();
         let config = &self.place.config;
         let found = |channel: &Channel| {
-            tracing::info!(%channel, "a peer has joined it; it is followed from now on");
+            // A warning, so that it is seen: from now on this member acts on a channel that nobody named.
+            tracing::warn!("found {channel}: a peer has joined it, and it is followed from now on");
             self.begin(channel, &mut tasks);
         };
         let looking = discovery::look(self.ledger.clone(), config.discover(), known, config.interval(), found);

@@ -85,10 +85,11 @@ impl Serve {
         let told = super::serve::told_to_stop();
         tokio::pin!(told);
         if !is_package_id(&self.id) {
-            output::note(&format!(
-                "{} is no package id as `charter chaincode package` prints it (LABEL:SHA-256): a Fabric peer will not know it",
+            return Err(CliError::new(format!(
+                "{:?} is no package id: that is LABEL:HASH, the hash with all its 64 hexadecimal digits",
                 output::plain(&self.id)
-            ));
+            ))
+            .next("give the whole id, as charter chaincode package and peer lifecycle chaincode queryinstalled print it"));
         }
         let mut options = Options::new(&self.id);
         options.tls = self.tls()?;
@@ -166,11 +167,30 @@ impl Package {
             Format::Json => output::json(&serde_json::json!({"package_id": package.id, "file": self.out}))?,
         }
         output::note(&format!(
-            "next: peer lifecycle chaincode install {}, then CHAINCODE_ID={} charter chaincode serve",
+            "next: charter channel join FILE, with package = {:?} in [fabric] of charter.toml, installs it on your peers (or, by hand: peer lifecycle \
+             chaincode install {})\nthen: {}",
+            self.out.display().to_string(),
             self.out.display(),
-            package.id
+            self.served(&package.id)
         ));
         Ok(Exit::Clean)
+    }
+
+    /// The command that serves what the peer will dial.
+    fn served(&self, id: &str) -> String {
+        // A host that Fabric fills in is known to the peer only.
+        let address = match self.address.rsplit_once(':') {
+            Some((host, port)) if host.contains("{{") => format!("0.0.0.0:{port}"),
+            _ => self.address.clone(),
+        };
+        let mut command = format!("charter chaincode serve --id {id} --address {address}");
+        if self.tls_ca.is_some() {
+            command.push_str(" --tls-cert FILE --tls-key FILE");
+        }
+        if self.client_cert.is_some() {
+            command.push_str(" --client-ca FILE");
+        }
+        command
     }
 
     fn tls(&self) -> Result<Option<ConnectionTls>, CliError> {

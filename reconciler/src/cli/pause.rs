@@ -18,18 +18,18 @@ pub(crate) enum Word {
 /// Says it to every member that the options name, on every channel that they name.
 pub(crate) async fn run(global: &Global, word: Word) -> Result<Exit, CliError> {
     let mut exit = Exit::Clean;
-    for config in targets::configs(global)? {
+    for (config, channels) in targets::following(global)? {
         let control = Control::new(config.folder());
-        for channel in targets::channels(global, &config) {
+        for channel in &channels {
             match word {
-                Word::Pause => control.pause(&channel).doing(format!("cannot pause {channel}"))?,
-                Word::Resume => control.resume(&channel).doing(format!("cannot resume {channel}"))?,
+                Word::Pause => control.pause(channel).doing(format!("cannot pause {channel}"))?,
+                Word::Resume => control.resume(channel).doing(format!("cannot resume {channel}"))?,
                 Word::Reconcile => {}
             }
             let said = match word {
                 Word::Pause => "paused: nothing is applied; observing and reporting go on",
                 Word::Resume => "resumed",
-                Word::Reconcile if control.paused(&channel) => "paused: a pass only observes and reports; charter resume ends that",
+                Word::Reconcile if control.paused(channel) => "paused: a pass only observes and reports; charter resume ends that",
                 Word::Reconcile if control.is_held() => "asked the running service for a pass",
                 Word::Reconcile => "passing now",
             };
@@ -38,7 +38,7 @@ pub(crate) async fn run(global: &Global, word: Word) -> Result<Exit, CliError> {
         if control.is_held() {
             control.wake().doing("cannot wake the service")?;
         } else if word == Word::Reconcile {
-            exit = exit.worse(super::plan::pass(global, &config).await?);
+            exit = exit.worse(super::plan::pass(global, &config, &channels).await?);
         }
     }
     Ok(exit)

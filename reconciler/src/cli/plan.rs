@@ -39,16 +39,17 @@ pub(crate) async fn run(global: &Global, file: Option<&Path>, out: Option<&Path>
         .map(Document::read)
         .transpose()
         .map_err(|error| CliError::new("nothing was planned").because(error))?;
-    if document.is_some() || out.is_some() {
-        targets::one(global)?;
-    }
     let mut exit = Exit::Clean;
     let mut plans = Vec::new();
-    for config in targets::configs(global)? {
-        let channels = match document.is_some() || out.is_some() {
-            true => vec![targets::one_channel(global, &config)?],
-            false => targets::channels(global, &config),
-        };
+    let selected = match document.is_some() || out.is_some() {
+        true => {
+            let config = targets::one(global)?;
+            let channel = targets::one_channel(global, &config)?;
+            vec![(config, vec![channel])]
+        }
+        false => targets::following(global)?,
+    };
+    for (config, channels) in selected {
         for channel in channels {
             let (plan, denied) = match &document {
                 Some(document) => (
@@ -179,7 +180,7 @@ pub(crate) async fn apply(global: &Global, kept: Option<&Path>, consent: Consent
     let kept = kept.map(read).transpose()?;
     let mut exit = Exit::Clean;
     let mut matched = 0;
-    for config in targets::configs(global)? {
+    for (config, channels) in targets::following(global)? {
         if kept.as_ref().is_some_and(|plan| plan.base.member != config.member) {
             continue;
         }
@@ -189,7 +190,7 @@ pub(crate) async fn apply(global: &Global, kept: Option<&Path>, consent: Consent
                 .because(error)
                 .next("the running service applies by itself; charter reconcile asks it for a pass")
         })?;
-        for channel in targets::channels(global, &config) {
+        for channel in channels {
             if kept.as_ref().is_some_and(|plan| plan.base.channel != channel) {
                 continue;
             }
@@ -252,8 +253,8 @@ fn read(path: &Path) -> Result<Plan, CliError> {
     Ok(plan)
 }
 
-/// One pass of a member over all its channels, for `reconcile` without a running service.
-pub(crate) async fn pass(global: &Global, config: &Config) -> Result<Exit, CliError> {
+/// One pass of a member over some of its channels, for `reconcile` without a running service.
+pub(crate) async fn pass(global: &Global, config: &Config, channels: &[Channel]) -> Result<Exit, CliError> {
     let control = Control::new(config.folder());
     let _held = control
         .hold()
@@ -261,8 +262,8 @@ pub(crate) async fn pass(global: &Global, config: &Config) -> Result<Exit, CliEr
     let access = Access::open(global).await?;
     let mut exit = Exit::Clean;
     let ledger = access.connect(config)?;
-    for channel in targets::channels(global, config) {
-        exit = exit.worse(once(config, &channel, ledger.clone(), None).await?);
+    for channel in channels {
+        exit = exit.worse(once(config, channel, ledger.clone(), None).await?);
     }
     access.close().await?;
     Ok(exit)
@@ -360,16 +361,11 @@ struct Drifted<'a> {
 /// Compares what was applied last with what is there. Never writes.
 pub(crate) async fn drift(global: &Global) -> Result<Exit, CliError> {
     let mut exit = Exit::Clean;
-    let configs = targets::configs(global)?;
+    let selected = targets::following(global)?;
     let mut found = Vec::new();
     let mut looked_at = 0;
-    for config in &configs {
-        for channel in config
-            .ledger
-            .channels
-            .iter()
-            .filter(|channel| global.channel.as_ref().is_none_or(|only| only == *channel))
-        {
+    for (config, channels) in &selected {
+        for channel in channels {
             let looked = looking(config, channel)?
                 .drift()
                 .await

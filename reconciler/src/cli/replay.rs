@@ -65,13 +65,17 @@ pub(crate) async fn run(global: &Global, compare: Option<Option<PathBuf>>) -> Re
             CliError::new("a store is rebuilt with all its channels; nothing was rebuilt").next("leave --channel out, or add --compare")
         );
     }
-    let configs = targets::configs(global)?;
+    // A store that is lost knows no channels: those are found again while it is rebuilt.
+    let selected = match compare {
+        Some(_) => targets::following(global)?,
+        None => targets::selected(global)?,
+    };
     let access = Access::open(global).await?;
     let mut rows = Vec::new();
-    for config in &configs {
+    for (config, channels) in &selected {
         let ledger = access.connect(config)?;
         match &compare {
-            Some(other) => rows.extend(compared(global, config, ledger, other.as_deref()).await?),
+            Some(other) => rows.extend(compared(config, channels, ledger, other.as_deref()).await?),
             None => rows.extend(rebuilt(config, ledger).await?),
         }
     }
@@ -149,17 +153,17 @@ fn holds(fresh: &Store, newest: CommitId, found: CommitId) -> Result<bool, CliEr
     Ok(all.iter().any(|info| info.id == found))
 }
 
-async fn compared(global: &Global, config: &Config, ledger: Arc<dyn Ledger>, other: Option<&Path>) -> Result<Vec<Row>, CliError> {
+async fn compared(config: &Config, channels: &[Channel], ledger: Arc<dyn Ledger>, other: Option<&Path>) -> Result<Vec<Row>, CliError> {
     let own = config.store();
     let path = other.unwrap_or(&own);
     let present = Store::open(path).doing(format!("cannot read the store {}", path.display()))?;
     let folder = scratch(config)?;
     let fresh = Store::init(folder.path()).doing("cannot make an empty store")?;
     let mut all = Vec::new();
-    for channel in targets::channels(global, config) {
+    for channel in channels {
         // Read first: a running service may move them on while the ledger is replayed.
-        let heads = heads(&present, &channel)?;
-        replayed(ledger.clone(), &channel, &fresh).await?;
+        let heads = heads(&present, channel)?;
+        replayed(ledger.clone(), channel, &fresh).await?;
         all.extend(rows(&config.member, &heads, &fresh)?);
     }
     Ok(all)

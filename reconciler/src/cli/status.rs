@@ -45,11 +45,15 @@ struct Said {
 /// Shows every member and channel that the options name.
 pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
     let mut all = Vec::new();
-    for config in targets::configs(global)? {
+    let mut without = Vec::new();
+    for (config, channels) in targets::selected(global)? {
         let store = targets::store(&config)?;
         let control = Control::new(config.folder());
         let service = control.read_status();
-        for channel in targets::channels(global, &config) {
+        if channels.is_empty() && global.channel.is_none() {
+            without.push(config.member.clone());
+        }
+        for channel in channels {
             let view = ChannelView::load(&store, &channel).doing(format!("cannot read channel {channel} of {}", config.member))?;
             let cursor = view
                 .desired_commit
@@ -95,13 +99,26 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
             }
             show(channel, &all.iter().filter(|one| one.channel == *channel).collect::<Vec<_>>());
         }
-        output::note(&format!("\n{}", trust(all.iter().all(|one| one.witnessed))));
+        if !all.is_empty() {
+            output::note(&format!("\n{}", trust(all.iter().map(One::second))));
+        }
+        for member in &without {
+            output::note(&format!(
+                "{member}: no channel was found yet; charter channel join, and charter serve to find it; or name it in ledger.channels of charter.toml"
+            ));
+        }
     }
     let unwell = all.iter().any(|one| one.why_frozen().is_some());
     Ok(if unwell { Exit::Error } else { Exit::Clean })
 }
 
 impl One {
+    /// What a second peer says of this channel to this member.
+    fn second(&self) -> Second {
+        let said = self.service.as_ref().and_then(|service| service.testimony.as_ref());
+        if self.witnessed { Second::of(said) } else { Second::Unnamed }
+    }
+
     /// Why the channel is frozen: as its service says, or as it was recorded.
     fn why_frozen(&self) -> Option<&String> {
         let service = self.service.as_ref().and_then(|service| service.frozen.as_ref());
@@ -109,14 +126,44 @@ impl One {
     }
 }
 
-/// What is checked here, and what is somebody's word, in one line.
-pub(super) fn trust(witnessed: bool) -> String {
-    let rest = if witnessed {
-        "a second peer confirms the validation codes and the state behind them"
+/// How a second peer stands to one channel of one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Second {
+    /// There is none.
+    Unnamed,
+    /// It is away, or has not confirmed everything, or nothing is known of it.
+    Unconfirmed,
+    /// It has confirmed everything that was taken in.
+    Confirms,
+}
+
+impl Second {
+    /// Reads what is known of a second peer that is named.
+    pub(super) fn of(said: Option<&Testimony>) -> Self {
+        match said {
+            Some(said) if said.waiting == 0 && said.away.is_none() && said.confirmed.is_some() => Second::Confirms,
+            _ => Second::Unconfirmed,
+        }
+    }
+}
+
+/// What is checked here, and what is somebody's word, in one line that is true of each of these channels.
+pub(super) fn trust(seconds: impl IntoIterator<Item = Second>) -> String {
+    let seconds: Vec<Second> = seconds.into_iter().collect();
+    let all = |one: Second| seconds.iter().all(|second| *second == one);
+    let rest = if seconds.is_empty() {
+        ""
+    } else if all(Second::Confirms) {
+        "; a second peer confirms the validation codes and the state behind them"
+    } else if all(Second::Unnamed) {
+        "; that a transaction is a duplicate or malformed is one peer's word (ledger.witness names a second one)"
+    } else if seconds.contains(&Second::Unnamed) {
+        "; that a transaction is a duplicate or malformed is one peer's word where ledger.witness names no second one, or that one has not \
+         confirmed it"
     } else {
-        "that a transaction is a duplicate or malformed is one peer's word (ledger.witness names a second one)"
+        "; what the second peer has not confirmed is one peer's word"
     };
-    format!("trust: hash chain and all signatures are checked here, and every transaction is run again; {rest}")
+    format!("trust: hash chain and all signatures are checked here, and every transaction is run again{rest}")
 }
 
 fn said(member: &MemberId, head: &Head) -> Said {
@@ -237,5 +284,43 @@ fn wrong(one: &One) {
     }
     if let Some(error) = service.pass.as_ref().and_then(|pass| pass.error.as_ref()) {
         output::line(&format!("  {member}'s last pass: {}", output::plain(error)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_trust_claims_no_more_than_is_true_of_every_channel() {
+        let confirms = "a second peer confirms";
+        let said = |confirmed, waiting, away: Option<&str>| Testimony {
+            endpoint: "https://second".into(),
+            confirmed,
+            waiting,
+            away: away.map(str::to_owned),
+        };
+        let level = Second::of(Some(&said(Some(7), 0, None)));
+        assert!(trust([level, level]).contains(confirms));
+        for behind in [
+            Second::of(None),
+            Second::of(Some(&said(None, 0, None))),
+            Second::of(Some(&said(Some(7), 2, None))),
+            Second::of(Some(&said(Some(7), 0, Some("connection refused")))),
+        ] {
+            let line = trust([level, behind]);
+            assert!(
+                !line.contains(confirms) && line.contains("what the second peer has not confirmed is one peer's word"),
+                "{line}"
+            );
+        }
+        assert!(trust([Second::Unnamed]).contains("(ledger.witness names a second one)"));
+        let mixed = trust([level, Second::Unnamed]);
+        assert!(
+            !mixed.contains(confirms) && mixed.contains("where ledger.witness names no second one"),
+            "{mixed}"
+        );
+        let none = trust([]);
+        assert!(!none.contains("second") && !none.contains("one peer's word"), "{none}");
     }
 }

@@ -10,6 +10,7 @@ use state::paths;
 use super::Global;
 use super::error::{CliError, Doing};
 use crate::config::{Config, FILE_NAME};
+use crate::control::Control;
 use crate::view;
 
 /// The configurations that the options name: one file, or the members below the data directory, by name.
@@ -61,10 +62,52 @@ pub(crate) fn one(global: &Global) -> Result<Config, CliError> {
     }
 }
 
-/// The channels of a configuration that the options name.
-pub(crate) fn channels(global: &Global, config: &Config) -> Vec<Channel> {
-    let fits = |channel: &Channel| global.channel.as_ref().is_none_or(|only| only == channel);
-    config.channels().into_iter().filter(fits).collect()
+/// The channels of a configuration that the options name. None of them: what a command does then is up to [`selected`] and
+/// [`following`], so that a name that was mistyped is never taken for success.
+fn channels(global: &Global, config: &Config) -> Vec<Channel> {
+    match &global.channel {
+        None => config.channels().into_iter().collect(),
+        Some(only) if config.channels().contains(only) || has(config, only) => vec![only.clone()],
+        Some(_) => Vec::new(),
+    }
+}
+
+/// Tells whether a member has a channel that its configuration doesn't tell of: its service follows it since its peer joined it, or its
+/// store has taken something in from it.
+fn has(config: &Config, channel: &Channel) -> bool {
+    let served = Control::new(config.folder()).read_status();
+    if served.is_some_and(|status| status.channels.contains_key(channel)) {
+        return true;
+    }
+    let references = [
+        paths::desired_ref(channel),
+        paths::reported_ref(channel),
+        paths::actual_ref(channel),
+    ];
+    // A store that can't be opened has no channels to speak of; who works with it says what is wrong with it.
+    config.store().exists()
+        && Store::open(&config.store()).is_ok_and(|store| references.iter().any(|name| store.head(name).is_ok_and(|head| head.is_some())))
+}
+
+/// The members that the options name, each with its channels that they name. A channel that no member follows is an error.
+pub(crate) fn selected(global: &Global) -> Result<Vec<(Config, Vec<Channel>)>, CliError> {
+    let found = configs(global)?;
+    let with_channels = |config: &Config| (config.clone(), channels(global, config));
+    let all: Vec<(Config, Vec<Channel>)> = found.iter().map(with_channels).collect();
+    if global.channel.is_some() && all.iter().all(|(_, channels)| channels.is_empty()) {
+        return Err(no_channel(&found));
+    }
+    Ok(all)
+}
+
+/// What [`selected`] gives, where no channel at all is an error too: for commands that would do nothing, and seem to have done it.
+pub(crate) fn following(global: &Global) -> Result<Vec<(Config, Vec<Channel>)>, CliError> {
+    let mut all = selected(global)?;
+    all.retain(|(_, channels)| !channels.is_empty());
+    if all.is_empty() {
+        return Err(no_channel(&configs(global)?));
+    }
+    Ok(all)
 }
 
 /// The one channel that a command works on.
@@ -83,6 +126,15 @@ pub(crate) fn one_channel(global: &Global, config: &Config) -> Result<Channel, C
                 Some(last) => found.iter().chain([&last]).map(ToString::to_string).collect(),
                 None => config.channels().iter().map(ToString::to_string).collect(),
             };
+            if let Some(named) = &global.channel {
+                let error = CliError::new(format!(
+                    "{named} is not followed: add it to channels or discover of [ledger] in {FILE_NAME}"
+                ));
+                return Err(match names.is_empty() {
+                    true => error,
+                    false => error.next(format!("--channel is one of {}", names.join(", "))),
+                });
+            }
             if names.is_empty() {
                 return Err(CliError::new("no channel was found yet").next("add --channel with the name of one that the peer has joined"));
             }

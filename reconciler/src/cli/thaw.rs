@@ -36,6 +36,8 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
         }
     }
     if !thawed {
+        // A record of a channel that is followed no longer was found above; a name that is nobody's is no success.
+        targets::selected(global)?;
         output::note(&format!("{channel} is not frozen"));
     }
     Ok(Exit::Clean)

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use ledger_sync::branches::{CHANNEL, ChannelRecord};
-use ledger_sync::{Reexecution, Testimony, evidence};
+use ledger_sync::evidence::{self, EvidenceError};
+use ledger_sync::{Reexecution, StreamError, Testimony};
 use msp::sshsig;
 use serde::Serialize;
 use state::canonical::Digest;
@@ -14,7 +15,8 @@ use state::paths;
 
 use super::access::{self, Access};
 use super::error::{CliError, Doing, Exit};
-use super::{Format, Global, output, status, targets};
+use super::status::{self, Second};
+use super::{Format, Global, output, targets};
 use crate::config::Config;
 use crate::{identity, view};
 
@@ -31,6 +33,8 @@ struct Row {
     undecided: u64,
     /// What a second peer has confirmed, where there is one.
     testimony: Option<Testimony>,
+    #[serde(skip)]
+    second: Second,
     reports: u64,
     commits: usize,
     /// The keys that signed the commits, by fingerprint.
@@ -60,15 +64,25 @@ enum Known {
 pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
     let access = Access::open(global).await?;
     let mut rows = Vec::new();
-    for config in targets::configs(global)? {
+    let mut unchecked = Vec::new();
+    for (config, channels) in targets::following(global)? {
         let ledger = access.connect(&config)?;
         let store = targets::store(&config)?;
         let signer = access::signer(&config)?;
-        for channel in targets::channels(global, &config) {
+        for channel in channels {
             let taken = taken(&store, &channel)?;
-            let found = evidence::check(ledger.as_ref(), &channel, taken.genesis, &taken.cursors, Reexecution::Enforced)
-                .await
-                .map_err(|error| CliError::new(format!("channel {channel} does not stand up to the check")).because(error))?;
+            let checked = evidence::check(ledger.as_ref(), &channel, taken.genesis, &taken.cursors, Reexecution::Enforced).await;
+            let found = match checked {
+                Ok(found) => found,
+                // That nobody gives the blocks says nothing of them.
+                Err(error) if is_away(&error) => {
+                    let failed = CliError::new(format!("channel {channel} of {} could not be checked", config.member)).because(error);
+                    unchecked
+                        .push(failed.next("charter verify again, when the peer answers; charter status says what was followed so far"));
+                    continue;
+                }
+                Err(error) => return Err(CliError::new(format!("channel {channel} does not stand up to the check")).because(error)),
+            };
             let testimony = ledger.testimony(&channel);
             let mut keys = Keys::of(&config, signer.certificate().public_key())?;
             keys.seen(found.keys.get(config.ledger.msp_id.as_str()).into_iter().flatten());
@@ -77,6 +91,10 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
                 member: config.member.clone(),
                 commits: signed.values().map(|row| row.commits).sum(),
                 keys: signed,
+                second: match config.ledger.witness {
+                    Some(_) => Second::of(testimony.as_ref()),
+                    None => Second::Unnamed,
+                },
                 testimony,
                 channel,
                 blocks: found.blocks,
@@ -91,7 +109,7 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
     access.close().await?;
     if global.output == Format::Json {
         output::json(&rows)?;
-    } else {
+    } else if !rows.is_empty() {
         let cells = |row: &Row| {
             let numbers = [row.blocks, row.events, row.quarantined, row.rerun, row.reports, row.commits as u64];
             let numbers = numbers.map(|number| number.to_string());
@@ -117,7 +135,7 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
             "good: the hash chain, the signatures of orderers, creators and endorsers, of every report, and of every commit of actual/;\n\
              every transaction, run again, gives what the ledger recorded",
         );
-        output::note(&status::trust(rows.iter().all(|row| row.testimony.is_some())));
+        output::note(&status::trust(rows.iter().map(|row| row.second)));
         for row in &rows {
             if row.undecided > 0 {
                 output::note(&format!(
@@ -139,13 +157,25 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
             }
         }
     }
+    for failed in &unchecked {
+        output::note(failed.render().trim_end());
+    }
     let unconfirmed = |row: &&Row| row.testimony.as_ref().is_some_and(|said| said.waiting > 0);
     match rows.iter().find(unconfirmed) {
         Some(row) => Err(
             CliError::new(format!("the second peer has not confirmed every block of {}", row.channel))
                 .next("charter verify, when it can be reached and has all blocks"),
         ),
-        None => Ok(Exit::Clean),
+        None if unchecked.is_empty() => Ok(Exit::Clean),
+        None => Ok(Exit::Unknown),
+    }
+}
+
+/// Whether an error says only that the blocks could not be had.
+fn is_away(error: &EvidenceError) -> bool {
+    match error {
+        EvidenceError::Stream(error) => !matches!(error, StreamError::Contradicted { .. } | StreamError::TooLarge { .. }),
+        _ => false,
     }
 }
 

@@ -51,6 +51,16 @@ fn package(world: &World, address: &str) -> String {
     made.exits(0).stdout.trim().to_owned()
 }
 
+/// The command to serve a package that its making names, after the channel is joined.
+fn made_next(world: &World, address: &str, more: &[&str]) -> String {
+    let file = world.root().join("next.tgz").display().to_string();
+    let words = ["chaincode", "package", "--label", "charter_1", "--address", address, "--out", &file];
+    let made = world.charter(&[&words[..], more].concat()).exits(0);
+    let (joined, served) = made.stderr.split_once("then: ").unwrap();
+    assert!(joined.contains("next: charter channel join"), "{made}");
+    served.trim().to_owned()
+}
+
 /// Where a server says that it listens.
 fn listens(server: &mut Running) -> String {
     let said = server.says("listening on");
@@ -145,7 +155,19 @@ fn a_package_is_the_same_each_time_and_tells_what_is_wrong() {
     let (label, hash) = id.split_once(':').unwrap();
     assert!(label == "charter_1" && hash.len() == 64, "{id}");
 
+    // What it names as the next command can be run as it stands.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let served = made_next(&world, &free.unwrap().to_string(), &[]);
+    let words: Vec<&str> = served.split_whitespace().skip(1).collect();
+    let mut server = world.start(&words);
+    listens(&mut server);
+    server.stop();
+    let filled_in = made_next(&world, "{{.peername}}_cc:9999", &[]);
+    assert!(filled_in.ends_with(" --address 0.0.0.0:9999"), "{filled_in}");
+
     let tls = Tls::new(&world);
+    let with_tls = made_next(&world, "localhost:9999", &["--tls-ca", &tls.ca]);
+    assert!(with_tls.ends_with(" --tls-cert FILE --tls-key FILE"), "{with_tls}");
     let file = world.root().join("tls.tgz").display().to_string();
     let plain = ["chaincode", "package", "--label", "a", "--address", "localhost:1", "--out", &file];
     let with = |more: &[&str]| world.charter(&[&plain[..], more].concat());
@@ -190,11 +212,10 @@ fn a_package_is_the_same_each_time_and_tells_what_is_wrong() {
 #[test]
 fn a_server_says_where_it_listens_or_why_not() {
     let world = World::new();
-    world.give("CHAINCODE_ID", "charter_1:none");
+    world.give("CHAINCODE_ID", format!("charter_1:{}", "0a".repeat(32)));
     world.give("CHAINCODE_SERVER_ADDRESS", "127.0.0.1:0");
     let mut server = world.start(&["chaincode", "serve"]);
     let address = listens(&mut server);
-    assert!(server.stderr().contains("is no package id"), "{}", server.stderr());
     world
         .charter(&["chaincode", "serve", "--address", &address])
         .exits(1)
@@ -208,9 +229,23 @@ fn a_server_says_where_it_listens_or_why_not() {
             &["--tls-cert", &tls.client_cert, "--tls-key", &tls.key],
             "the key belongs to the certificate",
         ),
-        (&["--id", ""], "package id"),
     ] {
         world.charter(&[&["chaincode", "serve"][..], more].concat()).exits(1).says(&[words]);
+    }
+    // A peer waits in vain for a chaincode that calls itself by a shortened id.
+    let long = format!("charter_1:{}", "0a".repeat(33));
+    for id in [
+        "",
+        "charter_1",
+        "charter_1:",
+        "charter_1:390b9d",
+        "charter_1:390b9d…",
+        &long,
+        &long[9..74],
+    ] {
+        let refused = world.charter(&["chaincode", "serve", "--id", id]).exits(1);
+        let refused = refused.says(&["is no package id", "64 hexadecimal digits"]);
+        assert_eq!(refused.stderr.matches("charter: ").count(), 1, "{refused}");
     }
     server.signal(rustix::process::Signal::INT);
     assert_eq!(server.ended(), Some(0));

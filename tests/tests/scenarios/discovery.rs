@@ -8,6 +8,10 @@ fn name_and_find(world: &World, member: &str, channels: &str, discover: Option<&
     let text = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = text.split_once("channels = [").unwrap();
     let (_, after) = rest.split_once("]\n").unwrap();
+    let after = match after.split_once('\n') {
+        Some((line, after)) if line.starts_with("discover = ") => after,
+        _ => after,
+    };
     let found = discover.map(|patterns| format!("discover = {patterns}\n")).unwrap_or_default();
     std::fs::write(&path, format!("{before}channels = {channels}\n{found}{after}")).unwrap();
 }
@@ -41,11 +45,39 @@ fn a_charter_finds_its_channels_and_no_others() {
             let found = taken_in(&world, member);
             if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
         });
+        // What the tram's store knew of channels is lost: it was found, once. The others' stores had theirs.
+        let found = serving.stderr().matches("found smart-city-").count();
+        assert_eq!(found, usize::from(member == "tram"), "{}", serving.stderr());
         serving.stop();
     }
     ledger.stop();
     // The commands know what was found, also while no ledger answers.
     world.charter(&["history", "--member", "tram"]).exits(0).says(&["smart-city"]);
+    // So does drift.
+    let drift = world.charter(&["drift", "--member", "tram"]);
+    assert!(!drift.stderr.contains("0 of 0"), "{drift}");
+    // A member that has not found any says so, and claims nothing of what was checked.
+    name_and_find(&world, "tram", "[]", Some("[\"farm-*\"]"));
+    let none = world.charter(&["status", "--member", "tram"]).exits(0);
+    let none = none.says(&["tram: no channel was found yet", "charter channel join"]);
+    assert!(none.stdout.is_empty() && !none.stderr.contains("trust:"), "{none}");
+    for words in [
+        &["verify"][..],
+        &["plan"],
+        &["drift"],
+        &["pause"],
+        &["reconcile"],
+        &["replay", "--compare"],
+    ] {
+        let none = world.charter(&[words, &["--member", "tram"]].concat()).exits(1);
+        let none = none.says(&["no channel was found yet"]);
+        assert!(!none.stderr.contains("good:"), "{none}");
+    }
+    // What its store has can be looked at by its name.
+    world
+        .charter(&["status", "--member", "tram", "--channel", "smart-city-2"])
+        .exits(0)
+        .says(&["smart-city-2:"]);
     // A channel that nothing can be found of is no success.
     world.set("city", "discover", "[]");
     world

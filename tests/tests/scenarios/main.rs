@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests and what they share")]
 
 mod chaincode;
+mod channels;
 mod crash;
 mod discovery;
 mod drift;
