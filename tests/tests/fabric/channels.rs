@@ -38,6 +38,32 @@ fn follows(world: &World, member: &str, expected: &[&str]) {
     });
 }
 
+/// The city makes the second channel, after the breeze, which administers no orderer, has made a block of its own for it. No peer joins
+/// before an orderer serves the channel, or with another block than that one.
+#[track_caller]
+fn one_first_block_only(world: &World, network: &Network<'_>, document: &str) {
+    let nobody = ["no orderer serves channel smart-city-2 yet", "osnadmin channel join"];
+    channel(world, "breeze", &["join", document]).exits(1).says(&nobody);
+    let stale = channel(world, "breeze", &["create", document]).exits(0);
+    channel(world, "breeze", &["join", document]).exits(1).says(&nobody);
+    let served = channel(world, "city", &["create", document]).exits(0);
+    assert_ne!(stale.stdout, served.stdout);
+    let block = network.channel_folder("breeze", SECOND.0).join("smart-city-2.block");
+    let remove = format!("remove {}", block.display());
+    for way in ["join", "create"] {
+        channel(world, "breeze", &[way, document])
+            .exits(1)
+            .says(&["the orderers serve channel smart-city-2 with first block", &remove]);
+    }
+    let joined = network.peer("breeze", &["channel", "list"]).exits(0);
+    assert!(!joined.stdout.contains(SECOND.0), "{joined}");
+    // Without it, the one that is served is taken, and none is made.
+    std::fs::remove_file(&block).unwrap();
+    let taken = channel(world, "breeze", &["create", document]).exits(0);
+    assert_eq!(taken.stdout, served.stdout);
+    std::fs::remove_file(&block).unwrap();
+}
+
 /// Kills a member's `join` with -9 at its beginning, and after each of its steps.
 #[track_caller]
 fn killed_on_the_way(world: &World, member: &str, document: &str) {
@@ -123,13 +149,18 @@ fn from_nothing_to_a_running_consortium() {
 
     // Version 2: all three. The others have to approve, too.
     let document = network.channel_document("city", SECOND.0, &SECOND.1, None);
-    channel(&world, "city", &["create", &document]).exits(0);
+    one_first_block_only(&world, &network, &document);
     let waiting = channel(&world, "city", &["join", &document]).exits(2);
     let waiting = waiting.says(&[
         "waiting  chaincode",
         "still to approve: breeze, tram",
         "breeze (BreezeMSP), tram (TramMSP) runs",
+        "--config FILE --block FILE",
     ]);
+    // The package id is printed whole, to be copied.
+    let (_, serving) = waiting.stderr.split_once("charter chaincode serve --id ").unwrap();
+    let (id, _) = serving.split_once(" --address").unwrap();
+    assert_eq!(id.split_once(':').unwrap().1.len(), 64, "{waiting}");
     assert!(!waiting.stderr.contains("PRIVATE"), "{waiting}");
     // Who has another document joins nothing.
     let other = network.channel_document("breeze", SECOND.0, &SECOND.1, Some(("timeout_ms: 200", "timeout_ms: 250")));
