@@ -192,13 +192,12 @@ fn no_channel(found: &[Config]) -> CliError {
         .next(format!("--channel is one of {}", names.into_iter().collect::<Vec<_>>().join(", ")))
 }
 
-/// For commands that read one channel's history: any member's store will do, so take the first that has the channel.
+/// For commands that read one channel: of the members that follow it, the one whose store has most of it.
 pub(crate) fn readable(global: &Global) -> Result<(Config, Channel), CliError> {
-    let found = configs(global)?;
-    for config in &found {
-        if let Some(channel) = channels(global, config).into_iter().next_back() {
-            return Ok((config.clone(), channel));
-        }
-    }
-    Err(no_channel(&found))
+    let all = by_channel(global)?;
+    let found = all.into_iter().rev().find_map(|(channel, configs)| {
+        let config = newest(&configs, &channel)?.clone();
+        Some((config, channel))
+    });
+    found.ok_or_else(|| no_channel(&[]))
 }
