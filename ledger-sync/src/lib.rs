@@ -10,6 +10,7 @@
 pub mod branches;
 pub mod decode;
 pub mod evidence;
+mod fault;
 pub mod follow;
 pub mod frozen;
 pub mod gateway;

@@ -132,7 +132,6 @@ pub fn write_file(path: &Path, content: &[u8], readers: Readers) -> Result<(), M
     sync_directory(directory)
 }
 
-/// Makes directories, for the owner only, and flushes their entries.
 /// Makes a directory and those above it that are missing, for the owner alone and durably.
 pub fn create_directories(path: &Path) -> Result<(), MspError> {
     let missing: Vec<&Path> = path
