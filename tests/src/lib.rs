@@ -9,6 +9,7 @@ pub mod doctored;
 pub mod documents;
 pub mod fabric;
 pub mod http;
+pub mod once;
 pub mod processes;
 pub mod recording;
 pub mod repository;

@@ -108,30 +108,7 @@ fn killed_at_any_moment_everything_converges_and_exists_once() {
 
 /// Every ordered thing exists, once, and was made once.
 fn check_everything_once(world: &World, ordered: &BTreeMap<String, &str>) {
-    let mut owners: Vec<String> = [
-        "1/city/readings",
-        "1/breeze/forecast",
-        "2/city/readings",
-        "2/breeze/forecast",
-        "2/tram/routes",
-    ]
-    .map(|one| format!("smart-city-{one}"))
-    .into();
-    let added = ordered.iter().filter(|(name, _)| name.starts_with("api"));
-    owners.extend(added.map(|(name, member)| format!("smart-city-2/{member}/{name}")));
-    owners.sort();
-    let running: Vec<String> = world.services().into_iter().map(|one| one.owner).collect();
-    assert_eq!(running, owners);
-    for owner in &owners {
-        let [channel, member, name] = owner.split('/').collect::<Vec<_>>().try_into().unwrap();
-        let log = world.member(member).join(format!("machine/.charter/{channel}/{member}/{name}.log"));
-        let text = std::fs::read_to_string(&log).unwrap();
-        assert_eq!(
-            text.matches("listening on").count(),
-            1,
-            "{owner} was started more than once:\n{text}"
-        );
-    }
+    tests::once::made(world, ordered);
     for member in MEMBERS {
         let folder = world.member(member).join("machine/smart-city-2");
         let found: BTreeSet<String> = std::fs::read_dir(&folder)
@@ -146,14 +123,6 @@ fn check_everything_once(world: &World, ordered: &BTreeMap<String, &str>) {
         let own = ordered.iter().filter(|(name, owner)| **owner == member && name.starts_with("data"));
         expected.extend(own.map(|(name, _)| name.clone()));
         assert_eq!(found, expected, "{member}");
-        let titles = world.store(member).log("desired/smart-city-2", "%s");
-        for name in ordered.keys() {
-            let times = titles
-                .iter()
-                .filter(|title| title.split([' ', ',', ':']).any(|word| word == name))
-                .count();
-            assert_eq!(times, 1, "{name} in {titles:#?}");
-        }
     }
 }
 

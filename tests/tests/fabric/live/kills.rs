@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tests::fabric::Network;
+use tests::once;
 use tests::seed::Seed;
 use tests::{MEMBERS, Running, World, documents, http, until};
 
@@ -77,7 +78,9 @@ fn each_is_killed_in_turn_and_everything_converges() {
         let answer = http::get(&status.address(member, SECOND.0, name), "/readings").unwrap();
         assert_eq!(answer.body, format!("content of round {round}\n"));
     }
-    everything_is_there_once(&world, &ordered);
+    once::made(&world, &ordered);
+    let first = world.store("city").log(&format!("desired/{}", FIRST.0), "%H");
+    assert!(!first.is_empty());
     for (_, member) in members {
         member.stop();
     }
@@ -110,44 +113,4 @@ fn revive(world: &World, network: &mut Network<'_>, members: &mut BTreeMap<&'sta
             members.insert(member, world.serve(member));
         }
     }
-}
-
-/// Every ordered thing exists once, was made once, and stands in every member's history once.
-fn everything_is_there_once(world: &World, ordered: &BTreeMap<String, &str>) {
-    let mut owners: Vec<String> = [
-        "1/city/readings",
-        "1/breeze/forecast",
-        "2/city/readings",
-        "2/breeze/forecast",
-        "2/tram/routes",
-    ]
-    .map(|one| format!("smart-city-{one}"))
-    .into();
-    let added = ordered.iter().filter(|(name, _)| name.starts_with("api"));
-    owners.extend(added.map(|(name, member)| format!("{}/{member}/{name}", SECOND.0)));
-    owners.sort();
-    let running: Vec<String> = world.services().into_iter().map(|one| one.owner).collect();
-    assert_eq!(running, owners);
-    for owner in &owners {
-        let [channel, member, name] = owner.split('/').collect::<Vec<_>>().try_into().unwrap();
-        let log = world.member(member).join(format!("machine/.charter/{channel}/{member}/{name}.log"));
-        let text = std::fs::read_to_string(&log).unwrap();
-        assert_eq!(
-            text.matches("listening on").count(),
-            1,
-            "{owner} was started more than once:\n{text}"
-        );
-    }
-    for member in MEMBERS {
-        let titles = world.store(member).log(&format!("desired/{}", SECOND.0), "%s");
-        for name in ordered.keys() {
-            let times = titles
-                .iter()
-                .filter(|title| title.split([' ', ',', ':']).any(|word| word == name))
-                .count();
-            assert_eq!(times, 1, "{name} in {member}'s {titles:#?}");
-        }
-    }
-    let first = world.store("city").log(&format!("desired/{}", FIRST.0), "%H");
-    assert!(!first.is_empty());
 }
