@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use state::acts::offers::OfferRecord;
 use state::canonical::Digest;
 use state::desired::DesiredState;
 use state::event::{EventBody, LedgerEvent};
@@ -95,6 +96,19 @@ pub(crate) fn of_desired(event: &LedgerEvent, desired: &DesiredState) -> Text {
             }));
             listed("retire", resources.iter())
         }
+        EventBody::OfferPublished(offer) => {
+            body.push(format!("- {}, revision 1", offer.kind.word()));
+            format!("publish offer {}", offer.id)
+        }
+        EventBody::OfferAmended(offer) => {
+            let revision = desired
+                .records()
+                .of::<OfferRecord>(offer.id.as_str())
+                .map_or(0, |record| record.revision);
+            body.push(format!("- {}, revision {revision}", offer.kind.word()));
+            format!("amend offer {}", offer.id)
+        }
+        EventBody::OfferWithdrawn(named) => format!("withdraw offer {}", named.id),
         // Reports have their own text; this arm keeps the match total.
         EventBody::ReportSubmitted { sequence, .. } => format!("report {sequence} from {by}"),
     };

@@ -19,6 +19,8 @@ pub(crate) fn event(error: &EventError) -> &'static str {
             "id" => "the event's id is not that of its transaction",
             "source" => "the event's source is not this channel",
             "time" => "the event's time is not that of its transaction",
+            // What a Charter that knows only the named version says of it.
+            "schemaversion" => "the event is malformed",
             _ => "the event contradicts its transaction",
         },
     }
@@ -61,6 +63,7 @@ fn rule(refusal: &Refusal) -> &'static str {
         Refusal::Cycle(_) => "resources depend on each other in a circle",
         Refusal::Needed { .. } => "a resource is still needed by another",
         Refusal::Protected(_) => "a resource is protected",
+        Refusal::Act(refusal) => refusal.reason(),
         Refusal::Limit { .. } => "the agreement does not allow so many resources",
     }
 }

@@ -2,7 +2,7 @@
 
 use chaincode::records::{AgreementRecord, MemberRecord, OrderedRecord};
 use ledger_sync::{Committed, EvaluateError, Ledger, SubmitError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use state::agreement::Agreement;
 use state::canonical::{self, CanonicalError, Digest};
 use state::ids::{Channel, MemberId, ResourceName};
@@ -89,6 +89,24 @@ pub enum Present {
     Amend,
 }
 
+/// One page of what the ledger keeps of a kind.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Page<T> {
+    /// What stands on it.
+    pub records: Vec<T>,
+    /// Where the next page starts; none on the last.
+    pub next: Option<String>,
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self {
+            records: Vec::new(),
+            next: None,
+        }
+    }
+}
+
 /// One member's voice on one channel.
 pub struct Voice<'a> {
     /// The ledger, as the member.
@@ -129,6 +147,26 @@ impl Voice<'_> {
             .submit("register", &serde_json::json!({ "member": self.member, "role": party.role }))
             .await?;
         Ok(said(format!("registered as {}", party.role), committed))
+    }
+
+    /// Says something by one function of the chaincode; `what` tells people what it did.
+    pub async fn act<T: Serialize>(&self, function: &str, argument: &T, what: String) -> Result<Said, SubmissionError> {
+        Ok(said(what, self.submit(function, argument).await?))
+    }
+
+    /// Reads what the ledger keeps under a name, if there is something.
+    pub async fn find<T: serde::de::DeserializeOwned>(&self, function: &str, name: &str) -> Result<Option<T>, SubmissionError> {
+        self.read(function, name).await
+    }
+
+    /// Reads one page of what the ledger keeps.
+    pub async fn page<T: serde::de::DeserializeOwned>(
+        &self,
+        function: &str,
+        page: &chaincode::arguments::RecordPage,
+    ) -> Result<Page<T>, SubmissionError> {
+        let found = self.ask(function, vec![canonical::bytes(page)?]).await?;
+        Ok(found.unwrap_or_default())
     }
 
     async fn agree(&self, agreement: &Agreement) -> Result<Vec<Said>, SubmissionError> {

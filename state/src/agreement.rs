@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::canonical::{self, CanonicalError, Digest};
+use crate::clauses::{ClauseError, Clauses};
 use crate::ids::{DaoId, MemberId, MspId, Version};
 use crate::time::Timestamp;
 
@@ -172,6 +173,9 @@ pub struct Agreement {
     /// What it allows at most.
     #[serde(default)]
     pub limits: Limits,
+    /// The rules of its channel; none: every party orders what it wants, and nobody's silence ends anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clauses: Option<Clauses>,
 }
 
 fn default_heartbeat() -> u32 {
@@ -212,6 +216,9 @@ pub enum AgreementError {
     /// Outside [`MIN_HEARTBEAT`]..=[`MAX_HEARTBEAT`].
     #[error("heartbeat_seconds: {0} is outside {MIN_HEARTBEAT} to {MAX_HEARTBEAT}")]
     Heartbeat(u32),
+    /// A clause.
+    #[error(transparent)]
+    Clause(#[from] ClauseError),
     /// Outside 1..=[`MAX_RESOURCES`].
     #[error("limits.resources: {0} is outside 1 to {MAX_RESOURCES}")]
     Resources(u32),
@@ -269,6 +276,10 @@ impl Agreement {
         }
         if !(1..=MAX_RESOURCES).contains(&self.limits.resources) {
             return Err(AgreementError::Resources(self.limits.resources));
+        }
+        if let Some(clauses) = &self.clauses {
+            let parties = self.parties.iter().map(|party| &party.member).collect();
+            clauses.check(&parties, self.heartbeat_seconds)?;
         }
         Ok(())
     }

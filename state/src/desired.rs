@@ -7,11 +7,13 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::acts::{self, Effect, Source};
 use crate::agreement::{Agreement, Role};
 use crate::canonical::{self, CanonicalError, Digest};
 use crate::event::{EventBody, LedgerEvent, Provenance};
 use crate::ids::{Channel, MemberId, MspId, ResourceName};
 use crate::paths::{self, FileChange};
+use crate::records::{AnyRecord, Books, Collection, Records, Submitted};
 use crate::resource::Resource;
 use crate::rules::{self, Acceptance, Change, CheckError, InForce, Membership, Proposed, Refusal, View};
 
@@ -107,6 +109,7 @@ pub struct DesiredState {
     agreement: Option<AgreementRecord>,
     resources: BTreeMap<ResourceName, Ordered>,
     retired: BTreeMap<ResourceName, Ordered>,
+    records: Records,
     // Made when it is asked for first: a plan without steps never asks.
     dependents: OnceLock<Dependents>,
 }
@@ -122,6 +125,7 @@ impl DesiredState {
             agreement: None,
             resources: BTreeMap::new(),
             retired: BTreeMap::new(),
+            records: Records::default(),
             dependents: OnceLock::new(),
         }
     }
@@ -149,6 +153,11 @@ impl DesiredState {
     /// What was retired and not ordered again, as it was last.
     pub fn retired(&self) -> &BTreeMap<ResourceName, Ordered> {
         &self.retired
+    }
+
+    /// What the channel keeps beside these.
+    pub fn records(&self) -> &Records {
+        &self.records
     }
 
     /// The resources that depend on one.
@@ -199,7 +208,7 @@ impl DesiredState {
                 self.check(event, Change::Order(resources))?;
                 resources
                     .iter()
-                    .map(|resource| self.put(event, resource))
+                    .map(|resource| self.put(&event.source, resource))
                     .collect::<Result<Vec<_>, _>>()
                     .map(flatten)
             }
@@ -207,7 +216,7 @@ impl DesiredState {
                 self.check(event, Change::Amend(resources))?;
                 resources
                     .iter()
-                    .map(|resource| self.put(event, resource))
+                    .map(|resource| self.put(&event.source, resource))
                     .collect::<Result<Vec<_>, _>>()
                     .map(flatten)
             }
@@ -215,11 +224,52 @@ impl DesiredState {
                 self.check(event, Change::Retire(resources))?;
                 resources
                     .iter()
-                    .map(|name| self.retire(event, name))
+                    .map(|name| self.retire(&event.source, name))
                     .collect::<Result<Vec<_>, _>>()
                     .map(flatten)
             }
+            body => self.act(event, body),
         }
+    }
+
+    /// Takes in an act: its records, and what it puts into force.
+    fn act(&mut self, event: &LedgerEvent, body: &EventBody) -> Result<Vec<FileChange>, Rejection> {
+        let channel = self.channel.clone();
+        let source = Source {
+            channel: &channel,
+            submitted: Submitted {
+                tx_id: event.source.tx_id.clone(),
+                at: event.source.at,
+                by: event.source.by.clone(),
+            },
+        };
+        let taken = acts::take(&mut Present(self), &source, body)?;
+        let mut changes = Vec::new();
+        for record in taken.records {
+            changes.push(file(record.path(), &record)?);
+            self.records.put(record);
+        }
+        for effect in taken.changes {
+            let by = |member| Provenance {
+                by: member,
+                ..event.source.clone()
+            };
+            match effect {
+                Effect::Order(member, resources) | Effect::Amend(member, resources) => {
+                    let source = by(member);
+                    for resource in &resources {
+                        changes.extend(self.put(&source, resource)?);
+                    }
+                }
+                Effect::Retire(member, names) => {
+                    let source = by(member);
+                    for name in &names {
+                        changes.extend(self.retire(&source, name)?);
+                    }
+                }
+            }
+        }
+        Ok(changes)
     }
 
     fn register(&mut self, event: &LedgerEvent, member: &MemberId, msp: &MspId, role: Role) -> Result<Vec<FileChange>, Rejection> {
@@ -292,18 +342,18 @@ impl DesiredState {
         )?)
     }
 
-    fn put(&mut self, event: &LedgerEvent, resource: &Resource) -> Result<Vec<FileChange>, Rejection> {
+    fn put(&mut self, source: &Provenance, resource: &Resource) -> Result<Vec<FileChange>, Rejection> {
         let name = &resource.name;
         let ordered = match self.resources.get(name) {
             Some(present) => Ordered {
                 resource: resource.clone(),
                 ordered: present.ordered.clone(),
-                amended: Some(event.source.clone()),
+                amended: Some(source.clone()),
                 retired: None,
             },
             None => Ordered {
                 resource: resource.clone(),
-                ordered: event.source.clone(),
+                ordered: source.clone(),
                 amended: None,
                 retired: None,
             },
@@ -320,11 +370,11 @@ impl DesiredState {
         Ok(changes)
     }
 
-    fn retire(&mut self, event: &LedgerEvent, name: &ResourceName) -> Result<Vec<FileChange>, Rejection> {
+    fn retire(&mut self, source: &Provenance, name: &ResourceName) -> Result<Vec<FileChange>, Rejection> {
         let Some(mut ordered) = self.resources.get(name).cloned() else {
             return Err(Refusal::Missing(name.clone()).into());
         };
-        ordered.retired = Some(event.source.clone());
+        ordered.retired = Some(source.clone());
         let kind = ordered.resource.kind.clone();
         let tombstone = file(paths::resource("retired", &kind, name), &ordered)?;
         self.unlink(name);
@@ -385,6 +435,12 @@ pub(crate) fn file<T: Serialize>(path: String, value: &T) -> Result<FileChange, 
 }
 
 struct Present<'a>(&'a DesiredState);
+
+impl Books for Present<'_> {
+    fn record(&mut self, collection: Collection, id: &str) -> Result<Option<AnyRecord>, Infallible> {
+        Ok(self.0.records.get(collection, id).cloned())
+    }
+}
 
 impl View for Present<'_> {
     type Error = Infallible;
@@ -448,6 +504,7 @@ enum Content {
     Member(MemberId, MemberRecord),
     Resource(Ordered),
     Retired(Ordered),
+    Record(AnyRecord),
     Other,
 }
 
@@ -471,6 +528,15 @@ impl File {
             Content::Resource(ordered("resources")?)
         } else if path.starts_with("retired/") {
             Content::Retired(ordered("retired")?)
+        } else if let Some(collection) = Collection::ALL.iter().find(|collection| below(path, collection.folder())) {
+            let record = collection.parse(bytes).map_err(|source| LoadError::File {
+                path: path.to_owned(),
+                source,
+            })?;
+            if record.path() != path {
+                return Err(misplaced());
+            }
+            Content::Record(record)
         } else {
             Content::Other
         }))
@@ -503,6 +569,7 @@ impl Loader {
                 self.state.members.insert(member, record);
             }
             Content::Resource(ordered) => self.resources.push((ordered.resource.name.clone(), ordered)),
+            Content::Record(record) => self.state.records.put(record),
             Content::Retired(ordered) => self.retired.push((ordered.resource.name.clone(), ordered)),
             Content::Other => {}
         }
@@ -518,6 +585,10 @@ impl Loader {
         check_graph(&state.resources).map_err(LoadError::Graph)?;
         Ok(state)
     }
+}
+
+fn below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn check_graph(resources: &BTreeMap<ResourceName, Ordered>) -> Result<(), Refusal> {

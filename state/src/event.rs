@@ -3,14 +3,16 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::acts::offers::{Offer, OfferNamed};
 use crate::agreement::{Agreement, Role};
 use crate::canonical::Digest;
 use crate::ids::{Channel, MemberId, MspId, ResourceName, TxId};
 use crate::resource::Resource;
 use crate::time::Timestamp;
 
-/// The schema version of events that this binary writes, and the newest that it reads.
-pub const SCHEMA_VERSION: u32 = 1;
+/// The newest schema version of events that this binary reads. It writes the oldest that an event needs, so that members who have
+/// not upgraded yet follow a channel for as long as nobody uses what they don't know.
+pub const SCHEMA_VERSION: u32 = 2;
 /// The largest event, in bytes.
 pub const MAX_EVENT_BYTES: usize = 2 * 1024 * 1024;
 
@@ -113,6 +115,15 @@ pub enum EventBody {
         /// The DSSE envelope.
         envelope: crate::report::Envelope,
     },
+    /// A member offers something on a market.
+    #[serde(rename = "charter.offer.published")]
+    OfferPublished(Offer),
+    /// A member changed what it offers.
+    #[serde(rename = "charter.offer.amended")]
+    OfferAmended(Offer),
+    /// A member offers something no more.
+    #[serde(rename = "charter.offer.withdrawn")]
+    OfferWithdrawn(OfferNamed),
 }
 
 impl EventBody {
@@ -126,6 +137,24 @@ impl EventBody {
             EventBody::ResourcesAmended { .. } => "charter.resources.amended",
             EventBody::ResourcesRetired { .. } => "charter.resources.retired",
             EventBody::ReportSubmitted { .. } => "charter.report.submitted",
+            EventBody::OfferPublished(_) => "charter.offer.published",
+            EventBody::OfferAmended(_) => "charter.offer.amended",
+            EventBody::OfferWithdrawn(_) => "charter.offer.withdrawn",
+        }
+    }
+
+    /// The oldest schema version that has such an event.
+    pub fn schema(&self) -> u32 {
+        match self {
+            EventBody::AgreementConstituted { agreement, .. } if agreement.clauses.is_some() => 2,
+            EventBody::MemberRegistered { .. }
+            | EventBody::AgreementConstituted { .. }
+            | EventBody::AgreementAccepted { .. }
+            | EventBody::ResourcesOrdered { .. }
+            | EventBody::ResourcesAmended { .. }
+            | EventBody::ResourcesRetired { .. }
+            | EventBody::ReportSubmitted { .. } => 1,
+            EventBody::OfferPublished(_) | EventBody::OfferAmended(_) | EventBody::OfferWithdrawn(_) => 2,
         }
     }
 }
@@ -185,7 +214,7 @@ impl CloudEvent {
             specversion: "1.0".into(),
             id: tx_id,
             source: source(channel),
-            schemaversion: SCHEMA_VERSION,
+            schemaversion: body.schema(),
             member,
             time,
             datacontenttype: "application/json".into(),
@@ -214,6 +243,7 @@ impl CloudEvent {
             (event.id == *tx_id, "id"),
             (event.source == source(channel), "source"),
             (event.time == at, "time"),
+            (event.schemaversion == event.body.schema(), "schemaversion"),
         ] {
             if !fits {
                 return Err(EventError::Contradicts { attribute });

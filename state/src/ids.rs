@@ -195,6 +195,14 @@ name!(
     "use 1 to 64 letters, digits, '.', '-' and '_', starting with a letter or digit"
 );
 name!(
+    /// The name of an offer, unique on its market.
+    OfferId, "the offer's name", is_label, LABEL, LABEL_RULE
+);
+name!(
+    /// The name of a negotiation, unique on its market.
+    NegotiationId, "the negotiation's name", is_label, LABEL, LABEL_RULE
+);
+name!(
     /// A Fabric transaction id: 64 lower-case hexadecimal digits.
     TxId, "the transaction id", is_tx_id, "^[0-9a-f]{64}$", "use 64 lower-case hexadecimal digits"
 );

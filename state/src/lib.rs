@@ -4,8 +4,10 @@
 //! point.
 
 pub mod action;
+pub mod acts;
 pub mod agreement;
 pub mod canonical;
+pub mod clauses;
 pub mod cursor;
 pub mod desired;
 pub mod event;
@@ -16,6 +18,7 @@ pub mod observation;
 mod outputs;
 pub mod paths;
 pub mod plan;
+pub mod records;
 pub mod report;
 pub mod reported;
 pub mod resource;

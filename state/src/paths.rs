@@ -36,8 +36,13 @@ pub fn resource(folder: &str, kind: &Kind, name: &ResourceName) -> String {
 
 /// A file by resource name alone: `<folder>/<x>/<y>/<name>.json`.
 pub fn named(folder: &str, name: &ResourceName) -> String {
-    let (x, y) = shard(name.as_str());
-    format!("{folder}/{x}/{y}/{name}.json")
+    record(folder, name.as_str())
+}
+
+/// A record's file: `<folder>/<x>/<y>/<id>.json`.
+pub fn record(folder: &str, id: &str) -> String {
+    let (x, y) = shard(id);
+    format!("{folder}/{x}/{y}/{id}.json")
 }
 
 /// A member's file in `desired`.

@@ -6,6 +6,7 @@ use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graphmap::DiGraphMap;
 use thiserror::Error;
 
+use crate::acts::ActRefusal;
 use crate::agreement::{Agreement, AgreementError, Role};
 use crate::canonical::Digest;
 use crate::ids::{MemberId, MspId, OutputName, ResourceName};
@@ -200,6 +201,9 @@ pub enum Refusal {
     /// It is protected.
     #[error("resource {0} is protected: amend it to protect: false first")]
     Protected(ResourceName),
+    /// An act's own rule.
+    #[error(transparent)]
+    Act(#[from] ActRefusal),
     /// More resources than the agreement allows.
     #[error("the agreement allows {limit} resources, this would make {would_be}")]
     Limit {
@@ -217,6 +221,12 @@ pub enum CheckError<E> {
     Refused(Refusal),
     /// The state could not be read.
     View(E),
+}
+
+impl<E> From<ActRefusal> for CheckError<E> {
+    fn from(refusal: ActRefusal) -> Self {
+        CheckError::Refused(refusal.into())
+    }
 }
 
 impl<E> From<Refusal> for CheckError<E> {

@@ -68,6 +68,24 @@ pub struct Page {
     pub limit: u32,
 }
 
+/// The optional argument of the reads that list records: which page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordPage {
+    /// The last name of the page before; none for the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// How many records at most, 1 to [`MAX_PAGE`] (default 100).
+    #[serde(default = "page")]
+    pub limit: u32,
+}
+
+impl Default for RecordPage {
+    fn default() -> Self {
+        Self { after: None, limit: PAGE }
+    }
+}
+
 fn page() -> u32 {
     PAGE
 }
@@ -140,6 +158,16 @@ fn blamed(argument: &[u8]) -> Option<Refused> {
         }
     }
     None
+}
+
+/// Reads a record's name: a label or hexadecimal digits.
+pub(crate) fn id<'a>(function: &'static str, argument: &'a [u8]) -> Result<&'a str, Refused> {
+    let text = std::str::from_utf8(argument).map_err(|_| Refused::NotText(function))?;
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
+        return Err(Refused::Id(text.chars().take(70).collect()));
+    }
+    Ok(text)
 }
 
 /// Reads a plain name, which is not JSON.

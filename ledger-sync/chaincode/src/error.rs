@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use msp::MspError;
+use state::acts::Fault;
 use state::canonical::{CanonicalError, Digest};
 use state::event::MAX_EVENT_BYTES;
 use state::ids::{MemberId, MspId, NameError, ResourceName};
@@ -53,6 +54,8 @@ pub(crate) enum Refused {
     NotText(&'static str),
     #[error(transparent)]
     Name(NameError),
+    #[error("{0:?} is not a record's name: use 1 to 64 lower-case letters, digits and '-'")]
+    Id(String),
     #[error("limit: a page has 1 to {max} resources, not {found}", max = crate::arguments::MAX_PAGE)]
     Page { found: u32 },
     #[error("the transaction's event would have {0} bytes; the limit is {MAX_EVENT_BYTES}: split the order")]
@@ -67,6 +70,8 @@ pub(crate) enum Refused {
     NoAgreement,
     #[error("member {0} is not registered on this channel")]
     NoMember(MemberId),
+    #[error("there is no {what} {id} on this channel")]
+    NoRecord { what: &'static str, id: String },
     #[error("resource {0} was never ordered on this channel")]
     NoResource(ResourceName),
     #[error("the report is refused")]
@@ -119,7 +124,7 @@ impl Refused {
         match self {
             Refused::Rule(refusal) => of_rule(refusal),
             Refused::Unregistered(_) | Refused::ReportMember { .. } | Refused::Signature(_) | Refused::Certificate(_) => 403,
-            Refused::NoAgreement | Refused::NoMember(_) | Refused::NoResource(_) => 404,
+            Refused::NoAgreement | Refused::NoMember(_) | Refused::NoResource(_) | Refused::NoRecord { .. } => 404,
             Refused::Chain { .. } | Refused::Recorded => 409,
             Refused::Stub(_) | Refused::Damaged(_) => 500,
             Refused::NoFunction
@@ -130,6 +135,7 @@ impl Refused {
             | Refused::Resource { .. }
             | Refused::NotText(_)
             | Refused::Name(_)
+            | Refused::Id(_)
             | Refused::Page { .. }
             | Refused::Event(_)
             | Refused::Encode(_)
@@ -150,6 +156,12 @@ impl Refused {
 
 fn of_rule(refusal: &Refusal) -> i32 {
     match refusal {
+        Refusal::Act(refusal) => match refusal.fault() {
+            Fault::Bad => 400,
+            Fault::Forbidden => 403,
+            Fault::Missing => 404,
+            Fault::Conflict => 409,
+        },
         Refusal::NotAParty(_) | Refusal::NotAllowed { .. } | Refusal::Dates { .. } => 403,
         Refusal::Missing(_) | Refusal::NothingProposed => 404,
         Refusal::Agreement(_) | Refusal::Items(_) | Refusal::Twice(_) | Refusal::Dependencies { .. } | Refusal::Owner { .. } => 400,

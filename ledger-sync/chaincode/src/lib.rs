@@ -6,6 +6,7 @@
 //!
 //! Nothing here does I/O, reads a clock, draws randomness or depends on the order of a hash table.
 
+mod acts;
 mod agreement;
 pub mod arguments;
 mod effect;
@@ -24,13 +25,15 @@ pub use error::ALREADY_RECORDED;
 use effect::{Call, Effect, ok};
 use error::Refused;
 use snapshot::Snapshot;
+use state::acts::offers::OfferRecord;
+use state::event::EventBody;
 use stub::{Invocation, Response, Stub};
 
 /// The chaincode's name on every channel.
 pub const NAME: &str = "charter";
 
 /// The functions: first those that change the state, then those that only read it.
-pub const FUNCTIONS: [&str; 12] = [
+pub const FUNCTIONS: [&str; 17] = [
     "register",
     "constitute",
     "accept",
@@ -38,11 +41,16 @@ pub const FUNCTIONS: [&str; 12] = [
     "amend",
     "retire",
     "report",
+    "publish",
+    "republish",
+    "withdraw",
     "agreement",
     "member",
     "resource",
     "resources",
     "head",
+    "offer",
+    "offers",
 ];
 
 /// Runs one transaction. It is total: no input makes it panic, and a refusal writes nothing.
@@ -68,11 +76,16 @@ fn run(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Result<Response, Ref
         "amend" => Outcome::Change(resources::amend(snapshot, &call, rest)?),
         "retire" => Outcome::Change(resources::retire(snapshot, &call, rest)?),
         "report" => Outcome::Change(report::report(snapshot, &call, rest)?),
+        "publish" => Outcome::Change(acts::act(snapshot, &call, "publish", rest, EventBody::OfferPublished)?),
+        "republish" => Outcome::Change(acts::act(snapshot, &call, "republish", rest, EventBody::OfferAmended)?),
+        "withdraw" => Outcome::Change(acts::act(snapshot, &call, "withdraw", rest, EventBody::OfferWithdrawn)?),
         "agreement" => Outcome::Answer(reads::agreement(snapshot, rest)?),
         "member" => Outcome::Answer(reads::member(snapshot, rest)?),
         "resource" => Outcome::Answer(reads::resource(snapshot, rest)?),
         "resources" => Outcome::Answer(reads::resources(snapshot, rest)?),
         "head" => Outcome::Answer(reads::head(snapshot, rest)?),
+        "offer" => Outcome::Answer(reads::record::<OfferRecord>(snapshot, "offer", rest)?),
+        "offers" => Outcome::Answer(reads::records::<OfferRecord>(snapshot, "offers", rest)?),
         other => return Err(Refused::Function(other.to_owned())),
     };
     match outcome {

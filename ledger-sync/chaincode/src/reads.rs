@@ -3,8 +3,9 @@
 use serde::Serialize;
 use state::canonical;
 use state::ids::{MemberId, ResourceName};
+use state::records::{AnyRecord, Books, Record};
 
-use crate::arguments::{self, MAX_ARGUMENT_BYTES, MAX_PAGE, Page};
+use crate::arguments::{self, MAX_ARGUMENT_BYTES, MAX_PAGE, Page, RecordPage};
 use crate::error::Refused;
 use crate::records::OrderedRecord;
 use crate::snapshot::Snapshot;
@@ -63,6 +64,42 @@ pub(crate) fn resources(snapshot: &mut Snapshot<'_>, rest: &[Vec<u8>]) -> Result
     resources.truncate(limit);
     let next = resources.last().filter(|_| more).map(|record| record.resource.name.clone());
     Ok(canonical::bytes(&Listed { resources, next })?)
+}
+
+/// Answers one record of a kind.
+pub(crate) fn record<T: Record>(snapshot: &mut Snapshot<'_>, function: &'static str, rest: &[Vec<u8>]) -> Result<Vec<u8>, Refused> {
+    let id = arguments::id(function, arguments::one(function, rest, MAX_NAME_BYTES)?)?;
+    let record = snapshot.record(T::COLLECTION, id)?.ok_or_else(|| Refused::NoRecord {
+        what: T::COLLECTION.key(),
+        id: id.to_owned(),
+    })?;
+    Ok(canonical::bytes(&record)?)
+}
+
+/// Answers one page of the records of a kind, by name.
+pub(crate) fn records<T: Record>(snapshot: &mut Snapshot<'_>, function: &'static str, rest: &[Vec<u8>]) -> Result<Vec<u8>, Refused> {
+    #[derive(Serialize)]
+    struct Listed {
+        records: Vec<AnyRecord>,
+        /// The `after` of the next page; none on the last.
+        next: Option<String>,
+    }
+    let page: RecordPage = match arguments::optional(function, rest, MAX_ARGUMENT_BYTES)? {
+        Some(argument) => arguments::json(function, argument)?,
+        None => RecordPage::default(),
+    };
+    if !(1..=MAX_PAGE).contains(&page.limit) {
+        return Err(Refused::Page { found: page.limit });
+    }
+    if let Some(after) = &page.after {
+        arguments::id(function, after.as_bytes())?;
+    }
+    let limit = page.limit as usize;
+    let mut records = snapshot.records(T::COLLECTION, page.after.as_deref(), limit + 1)?;
+    let more = records.len() > limit;
+    records.truncate(limit);
+    let next = records.last().filter(|_| more).map(AnyRecord::id);
+    Ok(canonical::bytes(&Listed { records, next })?)
 }
 
 /// Answers the head of a member's chain of reports, `null` before its first.

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use state::agreement::{Agreement, Role};
 use state::canonical::Digest;
-use state::ids::{MemberId, MspId, ResourceName, TxId};
+use state::ids::{MemberId, MspId, ResourceName};
+pub use state::records::Submitted;
 use state::resource::Resource;
-use state::time::Timestamp;
 
 /// The key of the channel's agreement: an [`AgreementRecord`].
 pub const AGREEMENT: &str = "agreement";
@@ -56,18 +56,6 @@ pub fn dependents(on: &ResourceName) -> (String, String) {
 /// The key of the head of a member's chain of reports: a [`ReportRecord`].
 pub fn report(member: &MemberId) -> String {
     format!("report/{member}")
-}
-
-/// A transaction, as evidence for what it caused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Submitted {
-    /// Its id.
-    pub tx_id: TxId,
-    /// Its timestamp, clamped.
-    pub at: Timestamp,
-    /// The member that submitted it.
-    pub by: MemberId,
 }
 
 /// A member as it registered.

@@ -1,8 +1,10 @@
 //! Ordering, amending and retiring resources.
 
 use serde_json::json;
+use state::acts;
 use state::event::EventBody;
 use state::ids::{MemberId, ResourceName};
+use state::resource::Resource;
 use state::rules::{self, Change, Refusal};
 
 use crate::arguments::{self, MAX_ARGUMENT_BYTES, Names};
@@ -16,30 +18,11 @@ pub(crate) fn order(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u8
     let argument = arguments::one("order", rest, MAX_ARGUMENT_BYTES)?;
     let resources = arguments::resources("order", argument)?;
     let by = allowed(snapshot, call, Change::Order(&resources))?;
-    let usage = Usage {
-        resources: snapshot.usage()?.resources + resources.len() as u64,
-    };
     let body = EventBody::ResourcesOrdered {
         resources: resources.clone(),
     };
     let mut effect = Effect::new(by.clone(), body, &json!({ "resources": resources.len() }))?;
-    for resource in resources {
-        let name = resource.name.clone();
-        if snapshot.retired(&name)?.is_some() {
-            effect.delete(records::retired(&name));
-        }
-        for on in resource.dependencies() {
-            effect.put_bytes(records::dependent(&on, &name), INDEXED);
-        }
-        let record = OrderedRecord {
-            resource,
-            ordered: call.submitted(&by),
-            amended: None,
-            retired: None,
-        };
-        effect.put(records::resource(&name), &record)?;
-    }
-    effect.put(USAGE.into(), &usage)?;
+    put_into_force(snapshot, call, vec![acts::Effect::Order(by, resources)], &mut effect)?;
     Ok(effect)
 }
 
@@ -52,25 +35,7 @@ pub(crate) fn amend(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u8
         resources: resources.clone(),
     };
     let mut effect = Effect::new(by.clone(), body, &json!({ "resources": resources.len() }))?;
-    for resource in resources {
-        let name = resource.name.clone();
-        let present = present(snapshot, &name)?;
-        let before = present.resource.dependencies();
-        let after = resource.dependencies();
-        for on in before.difference(&after) {
-            effect.delete(records::dependent(on, &name));
-        }
-        for on in after.difference(&before) {
-            effect.put_bytes(records::dependent(on, &name), INDEXED);
-        }
-        let record = OrderedRecord {
-            resource,
-            ordered: present.ordered.clone(),
-            amended: Some(call.submitted(&by)),
-            retired: None,
-        };
-        effect.put(records::resource(&name), &record)?;
-    }
+    put_into_force(snapshot, call, vec![acts::Effect::Amend(by, resources)], &mut effect)?;
     Ok(effect)
 }
 
@@ -79,21 +44,114 @@ pub(crate) fn retire(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u
     let argument = arguments::one("retire", rest, MAX_ARGUMENT_BYTES)?;
     let Names { resources: names } = arguments::json("retire", argument)?;
     let by = allowed(snapshot, call, Change::Retire(&names))?;
-    let used = snapshot.usage()?.resources;
-    let left = used.checked_sub(names.len() as u64).ok_or_else(|| Refused::Damaged(USAGE.into()))?;
     let body = EventBody::ResourcesRetired { resources: names.clone() };
     let mut effect = Effect::new(by.clone(), body, &json!({ "resources": names.len() }))?;
-    for name in &names {
-        let mut record = present(snapshot, name)?.clone();
-        for on in record.resource.dependencies() {
-            effect.delete(records::dependent(&on, name));
-        }
-        record.retired = Some(call.submitted(&by));
-        effect.delete(records::resource(name));
-        effect.put(records::retired(name), &record)?;
-    }
-    effect.put(USAGE.into(), &Usage { resources: left })?;
+    put_into_force(snapshot, call, vec![acts::Effect::Retire(by, names)], &mut effect)?;
     Ok(effect)
+}
+
+/// Writes what changes of resources that the rules allow make of the state. Within one transaction no resource stands in two of them.
+pub(crate) fn put_into_force(
+    snapshot: &mut Snapshot<'_>,
+    call: &Call<'_>,
+    changes: Vec<acts::Effect>,
+    effect: &mut Effect,
+) -> Result<(), Refused> {
+    let mut used = None;
+    for change in changes {
+        match change {
+            acts::Effect::Order(by, resources) => {
+                let before = count(snapshot, used)?;
+                used = Some(before + resources.len() as u64);
+                for resource in resources {
+                    put_new(snapshot, call, &by, resource, effect)?;
+                }
+            }
+            acts::Effect::Amend(by, resources) => {
+                for resource in resources {
+                    put_changed(snapshot, call, &by, resource, effect)?;
+                }
+            }
+            acts::Effect::Retire(by, names) => {
+                let before = count(snapshot, used)?;
+                let left = before.checked_sub(names.len() as u64);
+                used = Some(left.ok_or_else(|| Refused::Damaged(USAGE.into()))?);
+                for name in &names {
+                    put_retired(snapshot, call, &by, name, effect)?;
+                }
+            }
+        }
+    }
+    if let Some(resources) = used {
+        effect.put(USAGE.into(), &Usage { resources })?;
+    }
+    Ok(())
+}
+
+fn count(snapshot: &mut Snapshot<'_>, so_far: Option<u64>) -> Result<u64, Refused> {
+    match so_far {
+        Some(count) => Ok(count),
+        None => Ok(snapshot.usage()?.resources),
+    }
+}
+
+fn put_new(snapshot: &mut Snapshot<'_>, call: &Call<'_>, by: &MemberId, resource: Resource, effect: &mut Effect) -> Result<(), Refused> {
+    let name = resource.name.clone();
+    if snapshot.retired(&name)?.is_some() {
+        effect.delete(records::retired(&name));
+    }
+    for on in resource.dependencies() {
+        effect.put_bytes(records::dependent(&on, &name), INDEXED);
+    }
+    let record = OrderedRecord {
+        resource,
+        ordered: call.submitted(by),
+        amended: None,
+        retired: None,
+    };
+    Ok(effect.put(records::resource(&name), &record)?)
+}
+
+fn put_changed(
+    snapshot: &mut Snapshot<'_>,
+    call: &Call<'_>,
+    by: &MemberId,
+    resource: Resource,
+    effect: &mut Effect,
+) -> Result<(), Refused> {
+    let name = resource.name.clone();
+    let present = present(snapshot, &name)?;
+    let before = present.resource.dependencies();
+    let after = resource.dependencies();
+    for on in before.difference(&after) {
+        effect.delete(records::dependent(on, &name));
+    }
+    for on in after.difference(&before) {
+        effect.put_bytes(records::dependent(on, &name), INDEXED);
+    }
+    let record = OrderedRecord {
+        resource,
+        ordered: present.ordered.clone(),
+        amended: Some(call.submitted(by)),
+        retired: None,
+    };
+    Ok(effect.put(records::resource(&name), &record)?)
+}
+
+fn put_retired(
+    snapshot: &mut Snapshot<'_>,
+    call: &Call<'_>,
+    by: &MemberId,
+    name: &ResourceName,
+    effect: &mut Effect,
+) -> Result<(), Refused> {
+    let mut record = present(snapshot, name)?.clone();
+    for on in record.resource.dependencies() {
+        effect.delete(records::dependent(&on, name));
+    }
+    record.retired = Some(call.submitted(by));
+    effect.delete(records::resource(name));
+    Ok(effect.put(records::retired(name), &record)?)
 }
 
 /// Holds a change to the rules, and tells who asks for it.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 use state::ids::{MemberId, MspId, ResourceName};
+use state::records::{AnyRecord, Books, Collection};
 use state::rules::{InForce, Membership, View};
 
 use crate::error::Refused;
@@ -65,12 +66,33 @@ impl<'a> Snapshot<'a> {
         Ok(self.resources.get(name).and_then(Option::as_ref))
     }
 
+    /// At most `limit` records of a collection whose names stand after one.
+    pub(crate) fn records(&mut self, collection: Collection, after: Option<&str>, limit: usize) -> Result<Vec<AnyRecord>, Refused> {
+        let start = match after {
+            Some(after) => format!("{}-", state::records::key(collection, after)),
+            None => state::records::key(collection, ""),
+        };
+        let found = self.stub.get_state_page(&start, &format!("{}0", collection.key()), limit)?;
+        let read = |(key, bytes): &(String, Vec<u8>)| collection.parse(bytes).map_err(|_| Refused::Damaged(key.clone()));
+        found.iter().map(read).collect()
+    }
+
     /// At most `limit` resources in force whose names stand after one.
     pub(crate) fn page(&mut self, after: Option<&ResourceName>, limit: usize) -> Result<Vec<OrderedRecord>, Refused> {
         // The first key that is greater than a name's own has one character more, the least one that names have.
         let start = after.map_or_else(|| records::RESOURCES.to_owned(), |after| format!("{}-", records::resource(after)));
         let found = self.stub.get_state_page(&start, records::RESOURCES_END, limit)?;
         found.iter().map(|(key, bytes)| parse(key, bytes)).collect()
+    }
+}
+
+impl Books for Snapshot<'_> {
+    fn record(&mut self, collection: Collection, id: &str) -> Result<Option<AnyRecord>, Refused> {
+        let key = state::records::key(collection, id);
+        match self.stub.get_state(&key)? {
+            Some(bytes) => collection.parse(&bytes).map(Some).map_err(|_| Refused::Damaged(key)),
+            None => Ok(None),
+        }
     }
 }
 

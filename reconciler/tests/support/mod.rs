@@ -107,6 +107,7 @@ impl Chain {
             },
             heartbeat_seconds: 900,
             limits: Limits { resources: 100_000 },
+            clauses: None,
         };
         let digest = agreement.digest().unwrap();
         chain.event(&city(), EventBody::AgreementConstituted { agreement, digest });

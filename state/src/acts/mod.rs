@@ -1,0 +1,118 @@
+//! What members say on a channel beside ordering: each act is one event, and one rule that decides what it does.
+//!
+//! A rule runs over [`Books`], so it is the same code in the chaincode on the ledger, where a follower runs a transaction again,
+//! and where a follower takes the event in. It decides everything and writes nothing: what it gives is [`Taken`].
+
+pub mod offers;
+
+use thiserror::Error;
+
+use crate::event::EventBody;
+use crate::ids::{Channel, MemberId, ResourceName};
+use crate::records::{AnyRecord, Books, Record, Submitted};
+use crate::resource::Resource;
+use crate::rules::CheckError;
+
+/// The transaction that an act stands in.
+#[derive(Clone, Debug)]
+pub struct Source<'a> {
+    /// Its channel.
+    pub channel: &'a Channel,
+    /// Its id, time and member.
+    pub submitted: Submitted,
+}
+
+impl Source<'_> {
+    /// The member that submitted it.
+    pub fn by(&self) -> &MemberId {
+        &self.submitted.by
+    }
+}
+
+/// What an act does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Records that it makes or changes, whole.
+    pub records: Vec<AnyRecord>,
+    /// Changes of resources that it puts into force, in order.
+    pub changes: Vec<Effect>,
+}
+
+impl Taken {
+    /// An act that changes one record.
+    pub fn record(record: impl Record) -> Self {
+        Self {
+            records: vec![record.any()],
+            changes: Vec::new(),
+        }
+    }
+}
+
+/// A change of resources that an act puts into force. The rules of ordering were asked already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// New resources, for the member that ordered them.
+    Order(MemberId, Vec<Resource>),
+    /// Changed resources, whole.
+    Amend(MemberId, Vec<Resource>),
+    /// Resources that are no longer wanted.
+    Retire(MemberId, Vec<ResourceName>),
+}
+
+/// What kind of mistake a refusal is, in the ledger's words: 400, 403, 404 and 409.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request makes no sense.
+    Bad,
+    /// The member may not.
+    Forbidden,
+    /// It speaks of something that is not there.
+    Missing,
+    /// It doesn't go with how things stand.
+    Conflict,
+}
+
+/// Why an act is refused. Nothing of it is taken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ActRefusal {
+    /// An offer.
+    #[error(transparent)]
+    Offer(#[from] offers::OfferRefusal),
+    /// The event is none of these.
+    #[error("the event is not an act that this Charter knows")]
+    Unknown,
+}
+
+impl ActRefusal {
+    /// What kind of mistake it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            ActRefusal::Offer(refusal) => refusal.fault(),
+            ActRefusal::Unknown => Fault::Bad,
+        }
+    }
+
+    /// The refusal in fixed words, which are part of commit ids and never change.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            ActRefusal::Offer(refusal) => refusal.reason(),
+            ActRefusal::Unknown => "the event is not an act",
+        }
+    }
+}
+
+/// Decides what an act does.
+pub fn take<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, body: &EventBody) -> Result<Taken, CheckError<B::Error>> {
+    match body {
+        EventBody::OfferPublished(offer) => offers::publish(books, source, offer),
+        EventBody::OfferAmended(offer) => offers::amend(books, source, offer),
+        EventBody::OfferWithdrawn(named) => offers::withdraw(books, source, named),
+        EventBody::MemberRegistered { .. }
+        | EventBody::AgreementConstituted { .. }
+        | EventBody::AgreementAccepted { .. }
+        | EventBody::ResourcesOrdered { .. }
+        | EventBody::ResourcesAmended { .. }
+        | EventBody::ResourcesRetired { .. }
+        | EventBody::ReportSubmitted { .. } => Err(ActRefusal::Unknown.into()),
+    }
+}
