@@ -3,6 +3,7 @@
 
 pub mod actual;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod controller;
@@ -19,6 +20,7 @@ pub mod planner;
 pub mod reporting;
 pub mod service;
 pub mod shutdown;
+pub mod story;
 pub mod submission;
 pub mod telemetry;
 pub mod view;

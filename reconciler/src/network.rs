@@ -82,7 +82,7 @@ pub enum NetworkError {
 }
 
 /// Gives the text of one of an example's files, and the path that messages name.
-type Reader<'a> = dyn Fn(&Path) -> Result<(PathBuf, String), DocumentError> + 'a;
+pub(crate) type Reader<'a> = dyn Fn(&Path) -> Result<(PathBuf, String), DocumentError> + 'a;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,31 +109,45 @@ struct FileTransaction {
     submit: PathBuf,
 }
 
+/// Reads files of an example that is in a folder.
+pub(crate) fn below(folder: &Path) -> impl Fn(&Path) -> Result<(PathBuf, String), DocumentError> {
+    let folder = folder.to_owned();
+    move |relative| {
+        let path = folder.join(relative);
+        let text = std::fs::read_to_string(&path).map_err(|source| DocumentError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        Ok((path, text))
+    }
+}
+
+/// Reads a file of the example that is part of the binary.
+pub(crate) fn built_in_file(relative: &Path) -> Result<(PathBuf, String), DocumentError> {
+    let path = Path::new("smart-city").join(relative);
+    match BUILT_IN.iter().find(|(name, _)| Path::new(name) == relative) {
+        Some((_, text)) => Ok((path, (*text).to_owned())),
+        None => Err(DocumentError::Read {
+            path,
+            source: std::io::ErrorKind::NotFound.into(),
+        }),
+    }
+}
+
+/// Every file of the example that is part of the binary: its path below the example, and its text.
+pub(crate) fn built_in_files() -> &'static [(&'static str, &'static str)] {
+    BUILT_IN
+}
+
 impl Network {
     /// Reads the example in a folder.
     pub fn read(folder: &Path) -> Result<Self, NetworkError> {
-        Self::build(&folder.join(FILE_NAME), &|relative| {
-            let path = folder.join(relative);
-            let text = std::fs::read_to_string(&path).map_err(|source| DocumentError::Read {
-                path: path.clone(),
-                source,
-            })?;
-            Ok((path, text))
-        })
+        Self::build(&folder.join(FILE_NAME), &below(folder))
     }
 
     /// Reads the example that is part of the binary.
     pub fn built_in() -> Result<Self, NetworkError> {
-        Self::build(Path::new(FILE_NAME), &|relative| {
-            let path = Path::new("smart-city").join(relative);
-            match BUILT_IN.iter().find(|(name, _)| Path::new(name) == relative) {
-                Some((_, text)) => Ok((path, (*text).to_owned())),
-                None => Err(DocumentError::Read {
-                    path,
-                    source: std::io::ErrorKind::NotFound.into(),
-                }),
-            }
-        })
+        Self::build(Path::new(FILE_NAME), &built_in_file)
     }
 
     fn build(at: &Path, read: &Reader<'_>) -> Result<Self, NetworkError> {

@@ -22,6 +22,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::clock::now;
 use crate::config::Config;
 use crate::control::{ChannelStatus, Control, ControlError, Held, PassStatus, ServiceStatus};
 use crate::controller::{Controller, Pass, PassOutcome, Settings};
@@ -88,14 +89,6 @@ pub enum ServiceError {
         #[source]
         source: notify::Error,
     },
-}
-
-/// The present moment, for what is allowed to know it.
-pub fn now() -> Timestamp {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::clamped(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// What a member brings to work: its store, its identity, its providers.

@@ -12,6 +12,7 @@ use msp::Signer;
 
 use super::error::{CliError, Doing};
 use super::{Global, output};
+use crate::clock;
 use crate::config::Config;
 use crate::identity;
 
@@ -152,6 +153,7 @@ pub(crate) fn connect(config: &Config, endpoint: Option<&str>) -> Result<Arc<dyn
             });
         }
     }
+    in_step(&peers)?;
     let identity = signer(config)?;
     let called = |peers| -> Result<Arc<dyn Ledger>, CliError> {
         let gateway = GatewayConfig {
@@ -161,7 +163,7 @@ pub(crate) fn connect(config: &Config, endpoint: Option<&str>) -> Result<Arc<dyn
             pending: Pending::new(config.pending()),
         };
         let client = GatewayClient::connect(gateway, identity.clone()).doing("the ledger can't be called as configured")?;
-        Ok(Arc::new(client))
+        Ok(Arc::new(client.with_clock(Arc::new(clock::seconds))))
     };
     let first = called(peers)?;
     let Some(witness) = &ledger.witness else { return Ok(first) };
@@ -171,6 +173,24 @@ pub(crate) fn connect(config: &Config, endpoint: Option<&str>) -> Result<Arc<dyn
         server_name: witness.server_name.clone(),
     }])?;
     Ok(Arc::new(Witnessed::new(first, second, WITNESS_PATIENCE)))
+}
+
+/// Only a trial's ledger, on this machine, is told another time than the machine's.
+fn in_step(peers: &[PeerConfig]) -> Result<(), CliError> {
+    let here = |peer: &PeerConfig| {
+        let authority = peer.endpoint.split("://").last().unwrap_or_default().trim_end_matches('/');
+        // What is no plain address with a port is not taken for one of this machine.
+        authority.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
+    };
+    match peers.iter().find(|peer| !here(peer)) {
+        Some(peer) if clock::offset() != 0 => Err(CliError::new(format!(
+            "{} is set, and {} is not on this machine: a ledger that others trust is told the machine's time",
+            clock::OFFSET,
+            peer.endpoint
+        ))
+        .next(format!("unset {}", clock::OFFSET))),
+        _ => Ok(()),
+    }
 }
 
 /// The TLS client certificate of a member, if it has one.

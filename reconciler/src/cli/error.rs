@@ -92,6 +92,13 @@ impl CliError {
         self
     }
 
+    /// Says what it was part of: the message becomes the first cause.
+    pub(crate) fn within(mut self, what: impl Into<String>) -> Self {
+        let message = std::mem::replace(&mut self.message, what.into());
+        self.causes.insert(0, message);
+        self
+    }
+
     /// Says what to do next.
     pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());

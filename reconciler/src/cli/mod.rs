@@ -16,6 +16,7 @@ mod serve;
 mod shares;
 mod standing;
 mod status;
+mod story;
 mod submit;
 mod targets;
 mod thaw;
@@ -88,9 +89,12 @@ enum Command {
     Up {
         /// The example's folder (default: the one that the data directory was made from, or examples/smart-city).
         example: Option<PathBuf>,
-        /// Stop when everything has converged.
+        /// Stop when everything has converged, or when the story has ended.
         #[arg(long)]
         once: bool,
+        /// Play the example's story from nothing: how its members meet, agree, grow, part, and what is left.
+        #[arg(long)]
+        story: bool,
     },
     /// Deletes the resources of an example, and its data directory.
     Down {
@@ -280,13 +284,13 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<Exit, CliError> {
     let global = &cli.global;
     match cli.command {
-        Command::Up { example, once } => {
-            up::run(
-                global,
-                example.as_deref(),
-                if once { up::Until::Converged } else { up::Until::Stopped },
-            )
-            .await
+        Command::Up { example, once, story } => {
+            let until = if once { up::Until::Converged } else { up::Until::Stopped };
+            if story {
+                story::run(global, example.as_deref(), until).await
+            } else {
+                up::run(global, example.as_deref(), until).await
+            }
         }
         Command::Down { yes } => down::run(global, error::Consent::given(yes)).await,
         Command::Serve => serve::run(global).await,

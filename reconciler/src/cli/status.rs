@@ -11,8 +11,8 @@ use state::time::Timestamp;
 use super::error::{CliError, Doing, Exit};
 use super::standing::{self, Standing};
 use super::{Format, Global, output, targets};
+use crate::clock::now;
 use crate::control::{ChannelStatus, Control};
-use crate::service::now;
 use crate::view::{self, ChannelView};
 
 #[derive(Serialize)]

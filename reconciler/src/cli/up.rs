@@ -16,6 +16,7 @@ use super::progress::Progress;
 use super::standing::{self, Standing};
 use super::{Global, access, output, serve, submit, targets};
 use crate::config::{Config, LedgerConfig};
+use crate::discovery::Pattern;
 use crate::network::{Network, NetworkMember};
 use crate::service::Service;
 use crate::submission::{Present, Said, Voice};
@@ -41,7 +42,7 @@ pub(crate) async fn run(global: &Global, example: Option<&Path>, until: Until) -
     let told = serve::told_to_stop();
     tokio::pin!(told);
     let network = example_network(global, example)?;
-    let ledger = start_ledger(global, &network)?;
+    let ledger = start_ledger(global, &network, None)?;
     let server = access::serve(ledger.clone(), &global.data_dir, None, access::Elsewhere::Remembered).await?;
     output::note(embedded::TRUST_NOTICE);
     let work = Up {
@@ -49,6 +50,7 @@ pub(crate) async fn run(global: &Global, example: Option<&Path>, until: Until) -
         network: &network,
         ledger: &ledger,
         server: &server,
+        discover: None,
     };
     let mut services = Vec::new();
     let ended = tokio::select! {
@@ -69,9 +71,14 @@ pub(crate) async fn run(global: &Global, example: Option<&Path>, until: Until) -
     ended
 }
 
+/// The file that remembers which example a data directory was made from.
+pub(crate) fn example_file(global: &Global) -> PathBuf {
+    access::ledger_folder(&global.data_dir).join("example")
+}
+
 /// The example that was named, or that the data directory was made from, or the one beside us, or the one in the binary.
 fn example_network(global: &Global, example: Option<&Path>) -> Result<Network, CliError> {
-    let kept = global.data_dir.join("ledger/example");
+    let kept = example_file(global);
     let beside = Path::new("examples/smart-city");
     let remembered = std::fs::read_to_string(&kept).ok().map(|text| PathBuf::from(text.trim_end()));
     let folder = match (example, remembered) {
@@ -95,7 +102,8 @@ fn example_network(global: &Global, example: Option<&Path>) -> Result<Network, C
     Ok(network)
 }
 
-fn start_ledger(global: &Global, network: &Network) -> Result<embedded::Ledger, CliError> {
+/// Makes or opens the ledger of a data directory. Its clients' clocks may be so far from its own; none: as far as Fabric allows.
+pub(crate) fn start_ledger(global: &Global, network: &Network, apart: Option<Duration>) -> Result<embedded::Ledger, CliError> {
     let member = |member: &NetworkMember| MemberSpec {
         name: member.name.to_string(),
         msp_id: member.msp.to_string(),
@@ -105,7 +113,11 @@ fn start_ledger(global: &Global, network: &Network) -> Result<embedded::Ledger, 
     };
     let folder = access::ledger_folder(&global.data_dir);
     let failed = |error| CliError::new("the embedded ledger can't be started").because(error);
-    let ledger = embedded::Ledger::init(&folder, &spec).map_err(|error| {
+    let mut options = embedded::Options::default();
+    if let Some(apart) = apart {
+        options.limits.clock_window = apart;
+    }
+    let ledger = embedded::Ledger::init_with(&folder, &spec, options).map_err(|error| {
         failed(error).next(format!(
             "stop the other one, or use another --data-dir than {}",
             global.data_dir.display()
@@ -118,11 +130,14 @@ fn start_ledger(global: &Global, network: &Network) -> Result<embedded::Ledger, 
     Ok(ledger)
 }
 
-struct Up<'a> {
-    global: &'a Global,
-    network: &'a Network,
-    ledger: &'a embedded::Ledger,
-    server: &'a Server,
+/// What an example is run with.
+pub(crate) struct Up<'a> {
+    pub(crate) global: &'a Global,
+    pub(crate) network: &'a Network,
+    pub(crate) ledger: &'a embedded::Ledger,
+    pub(crate) server: &'a Server,
+    /// Which channels members find by themselves; none: only those that the network names are followed.
+    pub(crate) discover: Option<Vec<Pattern>>,
 }
 
 impl Up<'_> {
@@ -142,8 +157,9 @@ impl Up<'_> {
         self.submit(&members).await?;
         self.strangers(&members).await;
         let said = self.said(&members).await?;
-        let configs: Vec<&Config> = members.values().map(|(config, _)| config).collect();
-        let standing = converge(&configs, &|| level(&configs, services, &said)).await?;
+        let running: Vec<(&Config, &Service)> = members.values().map(|(config, _)| config).zip(services.iter()).collect();
+        let channels: Vec<Channel> = self.network.channels.iter().map(|channel| channel.name.clone()).collect();
+        let standing = converge(&running, &channels, &said).await?;
         show(self.global, &standing);
         if until == Until::Stopped {
             output::note("\nwatching; drift is healed and reported. Ctrl-C stops Charter, and leaves what runs running.");
@@ -153,7 +169,7 @@ impl Up<'_> {
     }
 
     /// Gives a member its identity and its configuration.
-    fn enrol(&self, member: &NetworkMember) -> Result<Config, CliError> {
+    pub(crate) fn enrol(&self, member: &NetworkMember) -> Result<Config, CliError> {
         let folder = std::path::absolute(targets::members(&self.global.data_dir).join(member.name.as_str()))
             .doing("cannot find the data directory")?;
         let path = folder.join(crate::config::FILE_NAME);
@@ -174,7 +190,7 @@ impl Up<'_> {
             msp_id: member.msp.clone(),
             msp: "identity/msp".into(),
             channels: self.network.channels_of(&member.name),
-            discover: None,
+            discover: self.discover.clone(),
             signer,
             peers: Vec::new(),
             witness: None,
@@ -301,28 +317,30 @@ fn machine(folder: &Path) -> Result<MachineConfig, CliError> {
 }
 
 /// Whether every member's service has taken in the blocks that were there when everything was said.
-fn level(configs: &[&Config], services: &[Service], said: &BTreeMap<Channel, u64>) -> bool {
-    configs.iter().zip(services).all(|(config, service)| {
+fn level(running: &[(&Config, &Service)], said: &BTreeMap<Channel, u64>) -> bool {
+    running.iter().all(|(config, service)| {
         let status = service.status();
         let status = status.borrow();
         let block = |channel| status.channels.get(channel).and_then(|one| one.block);
-        config
-            .ledger
-            .channels
-            .iter()
-            .all(|channel| block(channel) >= said.get(channel).copied())
+        said.iter()
+            .filter(|(channel, _)| config.channels().contains(*channel) || status.channels.contains_key(*channel))
+            .all(|(channel, said)| block(channel) >= Some(*said))
     })
 }
 
-/// Waits until the stores are level with the ledger and every resource of every channel is in sync, and says so with a bar.
-async fn converge(configs: &[&Config], level: &dyn Fn() -> bool) -> Result<Vec<Standing>, CliError> {
+/// Waits until the stores are level with the ledger and every resource of the channels is in sync, and says so with a bar.
+pub(crate) async fn converge(
+    running: &[(&Config, &Service)],
+    channels: &[Channel],
+    said: &BTreeMap<Channel, u64>,
+) -> Result<Vec<Standing>, CliError> {
     let progress = Progress::start();
     let mut last = (0, 0);
     let mut still_since = tokio::time::Instant::now();
     loop {
         // Asked first: what is looked at then is at least as new.
-        let level = level();
-        let standing = look(configs)?;
+        let level = level(running, said);
+        let standing = look(running, channels)?;
         let ready = standing.iter().filter(|one| one.ready()).count();
         progress.show(ready, standing.len(), &waiting(&standing));
         if level && ready == standing.len() && ready > 0 {
@@ -347,11 +365,12 @@ async fn converge(configs: &[&Config], level: &dyn Fn() -> bool) -> Result<Vec<S
     }
 }
 
-fn look(configs: &[&Config]) -> Result<Vec<Standing>, CliError> {
+fn look(running: &[(&Config, &Service)], channels: &[Channel]) -> Result<Vec<Standing>, CliError> {
     let mut all = Vec::new();
-    for config in configs {
+    for (config, _) in running {
         let store = Store::open(&config.store()).doing(format!("cannot read the store of {}", config.member))?;
-        for channel in &config.ledger.channels {
+        let followed = config.channels();
+        for channel in channels.iter().filter(|channel| followed.contains(*channel)) {
             all.extend(standing::of(&store, channel, &config.member)?);
         }
     }
@@ -372,6 +391,15 @@ fn waiting(standing: &[Standing]) -> String {
     }
 }
 
+/// How a data directory is named on the command line.
+pub(crate) fn named_data_dir(global: &Global) -> String {
+    if global.data_dir == Path::new(".charter") {
+        String::new()
+    } else {
+        format!(" --data-dir {}", global.data_dir.display())
+    }
+}
+
 fn show(global: &Global, standing: &[Standing]) {
     output::note("");
     if global.output == super::Format::Json {
@@ -379,11 +407,7 @@ fn show(global: &Global, standing: &[Standing]) {
     } else {
         standing::table(standing);
     }
-    let data = if global.data_dir == Path::new(".charter") {
-        String::new()
-    } else {
-        format!(" --data-dir {}", global.data_dir.display())
-    };
+    let data = named_data_dir(global);
     // As it was called: who runs it from a checkout has no charter on the PATH.
     let charter = std::env::args().next().unwrap_or_else(|| "charter".into());
     let store = standing.first().map_or_else(PathBuf::new, |one| {
