@@ -16,6 +16,7 @@ use crate::paths::{self, FileChange};
 use crate::records::{AnyRecord, Books, Collection, Records, Submitted};
 use crate::resource::Resource;
 use crate::rules::{self, Acceptance, Change, CheckError, InForce, Membership, Proposed, Refusal, View};
+use crate::sorted;
 
 /// A member as it registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -578,8 +579,8 @@ impl Loader {
     /// Checks the graph and gives the state.
     pub fn finish(self) -> Result<DesiredState, LoadError> {
         let state = DesiredState {
-            resources: self.resources.into_iter().collect(),
-            retired: self.retired.into_iter().collect(),
+            resources: sorted::map(self.resources),
+            retired: sorted::map(self.retired),
             ..self.state
         };
         check_graph(&state.resources).map_err(LoadError::Graph)?;

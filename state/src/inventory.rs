@@ -10,6 +10,7 @@ use crate::desired::{LoadError, file, parse};
 use crate::ids::ResourceName;
 use crate::paths::{self, FileChange};
 use crate::resource::{Outputs, Resource};
+use crate::sorted;
 
 /// How far Charter got with one thing that it owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +93,9 @@ pub fn read(path: &str, bytes: &[u8]) -> Result<Entry, LoadError> {
 impl FromIterator<Entry> for Inventory {
     fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
         let named = entries.into_iter().map(|entry| (entry.resource.name.clone(), entry));
-        Self { entries: named.collect() }
+        Self {
+            entries: sorted::map(named.collect()),
+        }
     }
 }
 

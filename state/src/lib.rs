@@ -23,5 +23,6 @@ pub mod report;
 pub mod reported;
 pub mod resource;
 pub mod rules;
+mod sorted;
 pub mod spec;
 pub mod time;

@@ -11,6 +11,7 @@ use crate::event::{EventBody, LedgerEvent, Position, Provenance};
 use crate::ids::{Channel, MemberId, ResourceName};
 use crate::paths::{self, FileChange};
 use crate::report::{Report, ReportError, ResourceStatus, whole};
+use crate::sorted;
 use crate::time::Timestamp;
 
 /// The head of a member's chain of reports.
@@ -268,7 +269,7 @@ impl Loader {
             .heads
             .into_iter()
             .map(|(member, head)| {
-                let statuses = self.statuses.remove(&member).unwrap_or_default().into_iter().collect();
+                let statuses = sorted::map(self.statuses.remove(&member).unwrap_or_default());
                 (member, MemberReports { head, statuses })
             })
             .collect();

@@ -59,8 +59,8 @@ pub(crate) async fn run(global: &Global, example: Option<&Path>, until: Until) -
         .parse()
         .map_err(|error| CliError::new("the story's discover is no pattern").because(error))?;
     let ledger = up::start_ledger(global, &network, Some(CLOCKS_APART))?;
-    let kept = up::example_file(global);
-    std::fs::write(&kept, format!("{}\n", folder.display())).doing(format!("cannot write {}", kept.display()))?;
+    let mark = up::story_file(global);
+    std::fs::write(&mark, format!("{}\n", folder.display())).doing(format!("cannot write {}", mark.display()))?;
     let server = access::serve(ledger.clone(), &global.data_dir, None, access::Elsewhere::Remembered).await?;
     output::note(embedded::TRUST_NOTICE);
     let up = Up {

@@ -41,6 +41,13 @@ const LOOK: Duration = Duration::from_millis(150);
 pub(crate) async fn run(global: &Global, example: Option<&Path>, until: Until) -> Result<Exit, CliError> {
     let told = serve::told_to_stop();
     tokio::pin!(told);
+    if story_file(global).exists() {
+        return Err(CliError::new(format!(
+            "a story was played in {}: its members go on by themselves",
+            global.data_dir.display()
+        ))
+        .next("charter ledger serve and, for each member, charter serve --member; or charter down"));
+    }
     let network = example_network(global, example)?;
     let ledger = start_ledger(global, &network, None)?;
     let server = access::serve(ledger.clone(), &global.data_dir, None, access::Elsewhere::Remembered).await?;
@@ -72,8 +79,13 @@ pub(crate) async fn run(global: &Global, example: Option<&Path>, until: Until) -
 }
 
 /// The file that remembers which example a data directory was made from.
-pub(crate) fn example_file(global: &Global) -> PathBuf {
+fn example_file(global: &Global) -> PathBuf {
     access::ledger_folder(&global.data_dir).join("example")
+}
+
+/// The file that tells that a data directory holds a story, which `up` alone can't go on with.
+pub(crate) fn story_file(global: &Global) -> PathBuf {
+    access::ledger_folder(&global.data_dir).join("story")
 }
 
 /// The example that was named, or that the data directory was made from, or the one beside us, or the one in the binary.

@@ -21,6 +21,9 @@ pub(super) const TRAILER: u64 = 20;
 const CHAIN: u8 = 16;
 /// Deltas up to this size are stored without compression: they are ids, which don't compress.
 const STORED: usize = 96;
+/// Whole objects up to this size are stored too: compression takes a quarter off a resource's few hundred bytes, and every read would
+/// pay for it with building its code anew.
+const STORED_WHOLE: usize = 1_024;
 /// Type number of an entry that is a delta to an earlier entry of the same pack.
 pub(super) const OFFSET_DELTA: u8 = 6;
 
@@ -80,7 +83,11 @@ impl Body {
             }
             _ => {
                 push_header(&mut self.bytes, kind_number(kind), bytes.len() as u64);
-                push_deflated(&mut self.deflate, &mut self.bytes, bytes)?;
+                if bytes.len() <= STORED_WHOLE {
+                    push_stored(&mut self.bytes, bytes);
+                } else {
+                    push_deflated(&mut self.deflate, &mut self.bytes, bytes)?;
+                }
             }
         }
         let mut crc = Crc::new();
@@ -220,9 +227,13 @@ fn push_stored(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(!length).to_le_bytes());
     out.extend_from_slice(bytes);
     let (mut a, mut b) = (1u32, 0u32);
-    for &byte in bytes {
-        a = (a + u32::from(byte)) % 65_521;
-        b = (b + a) % 65_521;
+    // 5,552 bytes are the most whose sums fit before they have to be reduced.
+    for chunk in bytes.chunks(5_552) {
+        for &byte in chunk {
+            a += u32::from(byte);
+            b += a;
+        }
+        (a, b) = (a % 65_521, b % 65_521);
     }
     out.extend_from_slice(&((b << 16) | a).to_be_bytes());
 }
