@@ -58,39 +58,38 @@ pub fn invoke(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Response {
     run(stub, invocation).unwrap_or_else(|refused| refused.response())
 }
 
-enum Outcome {
-    Change(Effect),
-    Answer(Vec<u8>),
-}
-
 fn run(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Result<Response, Refused> {
     let call = Call::new(invocation)?;
     let (function, rest) = invocation.args.split_first().ok_or(Refused::NoFunction)?;
     let function = function_name(function)?;
     let snapshot = &mut Snapshot::new(stub);
-    let outcome = match function {
-        "register" => Outcome::Change(member::register(snapshot, &call, rest)?),
-        "constitute" => Outcome::Change(agreement::constitute(snapshot, &call, rest)?),
-        "accept" => Outcome::Change(agreement::accept(snapshot, &call, rest)?),
-        "order" => Outcome::Change(resources::order(snapshot, &call, rest)?),
-        "amend" => Outcome::Change(resources::amend(snapshot, &call, rest)?),
-        "retire" => Outcome::Change(resources::retire(snapshot, &call, rest)?),
-        "report" => Outcome::Change(report::report(snapshot, &call, rest)?),
-        "publish" => Outcome::Change(acts::act(snapshot, &call, "publish", rest, EventBody::OfferPublished)?),
-        "republish" => Outcome::Change(acts::act(snapshot, &call, "republish", rest, EventBody::OfferAmended)?),
-        "withdraw" => Outcome::Change(acts::act(snapshot, &call, "withdraw", rest, EventBody::OfferWithdrawn)?),
-        "agreement" => Outcome::Answer(reads::agreement(snapshot, rest)?),
-        "member" => Outcome::Answer(reads::member(snapshot, rest)?),
-        "resource" => Outcome::Answer(reads::resource(snapshot, rest)?),
-        "resources" => Outcome::Answer(reads::resources(snapshot, rest)?),
-        "head" => Outcome::Answer(reads::head(snapshot, rest)?),
-        "offer" => Outcome::Answer(reads::record::<OfferRecord>(snapshot, "offer", rest)?),
-        "offers" => Outcome::Answer(reads::records::<OfferRecord>(snapshot, "offers", rest)?),
-        other => return Err(Refused::Function(other.to_owned())),
+    let effect = match function {
+        "register" => member::register(snapshot, &call, rest)?,
+        "constitute" => agreement::constitute(snapshot, &call, rest)?,
+        "accept" => agreement::accept(snapshot, &call, rest)?,
+        "order" => resources::order(snapshot, &call, rest)?,
+        "amend" => resources::amend(snapshot, &call, rest)?,
+        "retire" => resources::retire(snapshot, &call, rest)?,
+        "report" => report::report(snapshot, &call, rest)?,
+        "publish" => acts::act(snapshot, &call, "publish", rest, EventBody::OfferPublished)?,
+        "republish" => acts::act(snapshot, &call, "republish", rest, EventBody::OfferAmended)?,
+        "withdraw" => acts::act(snapshot, &call, "withdraw", rest, EventBody::OfferWithdrawn)?,
+        read => return answer(snapshot, read, rest).map(ok),
     };
-    match outcome {
-        Outcome::Change(effect) => effect.commit(stub, call),
-        Outcome::Answer(payload) => Ok(ok(payload)),
+    effect.commit(stub, call)
+}
+
+/// What a function says that only reads.
+fn answer(snapshot: &mut Snapshot<'_>, function: &str, rest: &[Vec<u8>]) -> Result<Vec<u8>, Refused> {
+    match function {
+        "agreement" => reads::agreement(snapshot, rest),
+        "member" => reads::member(snapshot, rest),
+        "resource" => reads::resource(snapshot, rest),
+        "resources" => reads::resources(snapshot, rest),
+        "head" => reads::head(snapshot, rest),
+        "offer" => reads::record::<OfferRecord>(snapshot, "offer", rest),
+        "offers" => reads::records::<OfferRecord>(snapshot, "offers", rest),
+        other => Err(Refused::Function(other.to_owned())),
     }
 }
 
