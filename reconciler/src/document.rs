@@ -23,7 +23,7 @@ const MAX_ERRORS: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
     /// A DAO version's agreement: submitted by each party.
-    Agreement(Agreement),
+    Agreement(Box<Agreement>),
     /// New resources.
     Order(Vec<Resource>),
     /// Changed resources, whole.
@@ -221,7 +221,7 @@ impl Document {
             map.remove("kind");
         }
         let typed = match kind {
-            DocumentKind::Agreement => serde_json::from_value(value).map(Document::Agreement),
+            DocumentKind::Agreement => serde_json::from_value(value).map(|agreement| Document::Agreement(Box::new(agreement))),
             DocumentKind::Order => serde_json::from_value(value).map(|file: OrderFile| Document::Order(file.resources)),
             DocumentKind::Amendment => serde_json::from_value(value).map(|file: AmendmentFile| Document::Amendment(file.resources)),
             DocumentKind::Retirement => serde_json::from_value(value).map(|file: RetirementFile| Document::Retirement(file.resources)),

@@ -22,7 +22,7 @@ pub mod stub;
 
 pub use error::ALREADY_RECORDED;
 
-use effect::{Call, Effect, ok};
+use effect::{Call, ok};
 use error::Refused;
 use snapshot::Snapshot;
 use state::acts::offers::OfferRecord;

@@ -169,7 +169,7 @@ async fn preview(controller: &Controller, document: &Document) -> Result<Plan, P
         Document::Retirement(resources) => EventBody::ResourcesRetired { resources },
         Document::Agreement(agreement) => EventBody::AgreementConstituted {
             digest: agreement.digest()?,
-            agreement,
+            agreement: *agreement,
         },
     };
     controller.preview(vec![event]).await

@@ -337,7 +337,7 @@ fn agreement(path: &Path, file: &Path) -> Result<Agreement, ChannelDocumentError
     match Document::read(file)? {
         Document::Agreement(agreement) => {
             agreement.check().map_err(|error| wrong(error.to_string()))?;
-            Ok(agreement)
+            Ok(*agreement)
         }
         _ => Err(wrong("this document is no agreement".into())),
     }
