@@ -14,11 +14,15 @@ use ledger_sync::{
     BlockStream, BranchError, Committed, EvaluateError, FollowError, Follower, Ledger, Options, Progress, StreamError, SubmitError,
     VerifyError, catch_up,
 };
+use state::event::SCHEMA_VERSION;
 use state::git::Store;
 use state::ids::Channel;
 use state::paths;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+
+/// A schema version that this Charter does not know.
+const NEWER: u64 = SCHEMA_VERSION as u64 + 1;
 
 struct Running {
     progress: watch::Receiver<Progress>,
@@ -430,13 +434,13 @@ impl Ledger for Counted {
 async fn an_event_of_a_newer_charter_ends_it() {
     let network = network();
     found(&network).await;
-    let newer = ordered(CITY, "city", vec![resource("y", "city", &[])]).altered(|event| event["schemaversion"] = 2.into());
+    let newer = ordered(CITY, "city", vec![resource("y", "city", &[])]).altered(|event| event["schemaversion"] = NEWER.into());
     network.append(&[newer]).unwrap();
     let place = place();
     let running = follow(&network, &place.store, quick());
     let error = running.task.await.unwrap().unwrap_err();
     assert!(
-        matches!(&error, FollowError::Branch(BranchError::Newer { found: 2, .. })),
+        matches!(&error, FollowError::Branch(BranchError::Newer { found: NEWER, .. })),
         "{error}"
     );
     let said = running.progress.borrow().clone();

@@ -9,10 +9,13 @@ use ledger_sync::branches::BranchError;
 use ledger_sync::testing::{Emit, MemoryNetwork};
 use ledger_sync::{BlockVerifier, Decoded, Materialiser};
 use proptest::prelude::*;
-use state::event::EventBody;
+use state::event::{EventBody, SCHEMA_VERSION};
 use state::git::{self, Store};
 use state::paths;
 use std::sync::{Arc, OnceLock};
+
+/// A schema version that this Charter does not know.
+const NEWER: u64 = SCHEMA_VERSION as u64 + 1;
 
 fn told() -> &'static Arc<MemoryNetwork> {
     static TOLD: OnceLock<Arc<MemoryNetwork>> = OnceLock::new();
@@ -265,7 +268,7 @@ fn bad_events_are_kept_for_the_record() {
 
 #[test]
 fn a_newer_event_stops_the_channel_and_keeps_what_came_before() {
-    let newer = ordered(CITY, "city", vec![resource("y", "city", &[])]).altered(|event| event["schemaversion"] = 2.into());
+    let newer = ordered(CITY, "city", vec![resource("y", "city", &[])]).altered(|event| event["schemaversion"] = NEWER.into());
     let (network, place) = after_foundation(&[ordered(CITY, "city", vec![resource("x", "city", &[])])]);
     // A block is taken whole or not at all.
     network
@@ -282,7 +285,7 @@ fn a_newer_event_stops_the_channel_and_keeps_what_came_before() {
         }
     }
     let stopped = stopped.unwrap();
-    assert!(matches!(stopped, BranchError::Newer { found: 2, .. }), "{stopped}");
+    assert!(matches!(stopped, BranchError::Newer { found: NEWER, .. }), "{stopped}");
     assert!(stopped.to_string().contains("upgrade Charter"), "{stopped}");
     materialiser.flush().unwrap();
     assert_eq!(subjects(&place.store, &paths::desired_ref(&channel()))[0], "order resource x");
