@@ -251,7 +251,7 @@ impl Stage<'_> {
             let output = self.command(&typed).await?;
             let Err(complaint) = ended_well(run, &output) else { break output };
             if !run.until || tokio::time::Instant::now() > deadline {
-                return Err(CliError::new(format!("charter {shown}: {complaint}\n{}", text(&output))));
+                return Err(CliError::new(format!("charter {shown}: {complaint}\n{}", text(&output).trim_end())));
             }
             tokio::time::sleep(LOOK).await;
         };
