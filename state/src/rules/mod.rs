@@ -1,0 +1,307 @@
+//! The rules of changing a desired state: one place, for the chaincode on the ledger and for every follower off it.
+
+mod graph;
+mod refusal;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::agreement::{Agreement, Role};
+use crate::canonical::Digest;
+use crate::ids::{MemberId, MspId, ResourceName};
+use crate::resource::Resource;
+use crate::time::Timestamp;
+
+use graph::edges;
+pub(crate) use graph::{acyclic, is_acyclic};
+pub use refusal::{CheckError, Refusal};
+
+/// The most resources that one transaction may order, amend or retire.
+pub const MAX_ITEMS: usize = 1_000;
+/// The most dependencies of one resource.
+pub const MAX_DEPENDENCIES: usize = 256;
+
+/// What a rule needs to see of the present state.
+pub trait View {
+    /// The state could not be read.
+    type Error;
+    /// A registered member.
+    fn member(&mut self, member: &MemberId) -> Result<Option<Membership>, Self::Error>;
+    /// The member that an MSP is bound to.
+    fn member_of(&mut self, msp: &MspId) -> Result<Option<MemberId>, Self::Error>;
+    /// A resource that is in force.
+    fn ordered(&mut self, name: &ResourceName) -> Result<Option<InForce>, Self::Error>;
+    /// The resources that depend on one.
+    fn dependents(&mut self, name: &ResourceName) -> Result<BTreeSet<ResourceName>, Self::Error>;
+    /// How many resources are in force.
+    fn count(&mut self) -> Result<u64, Self::Error>;
+}
+
+/// What a member registered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// Its MSP.
+    pub msp: MspId,
+    /// What it brings.
+    pub role: Role,
+}
+
+/// A resource that is in force, and who ordered it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// The resource.
+    pub resource: Resource,
+    /// The member that ordered it.
+    pub orderer: MemberId,
+}
+
+/// The agreement that stands before the members, and who has accepted it.
+#[derive(Clone, Debug)]
+pub struct Proposed<'a> {
+    /// The agreement.
+    pub agreement: &'a Agreement,
+    /// Its digest.
+    pub digest: Digest,
+    /// Who has accepted it.
+    pub accepted: BTreeSet<&'a MemberId>,
+}
+
+/// A change that a member asks for.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// New resources.
+    Order(&'a [Resource]),
+    /// Changed resources.
+    Amend(&'a [Resource]),
+    /// Resources that are no longer wanted.
+    Retire(&'a [ResourceName]),
+}
+
+/// Checks that a member may bind its name to its MSP: each is bound once.
+pub fn register<V: View>(view: &mut V, member: &MemberId, msp: &MspId) -> Result<(), CheckError<V::Error>> {
+    if view.member(member).map_err(CheckError::View)?.is_some() {
+        return Err(Refusal::Registered(format!("member {member}")).into());
+    }
+    if view.member_of(msp).map_err(CheckError::View)?.is_some() {
+        return Err(Refusal::Registered(format!("MSP {msp}")).into());
+    }
+    Ok(())
+}
+
+/// Checks that a member may put an agreement before the others, beside the one that stands already.
+pub fn constitute<V: View>(
+    view: &mut V,
+    standing: Option<&Agreement>,
+    agreement: &Agreement,
+    by: &MemberId,
+) -> Result<(), CheckError<V::Error>> {
+    if standing.is_some() {
+        return Err(Refusal::Constituted.into());
+    }
+    agreement.check().map_err(Refusal::Agreement)?;
+    if agreement.party(by).is_none() {
+        return Err(Refusal::NotAParty(by.clone()).into());
+    }
+    for party in &agreement.parties {
+        let registered = view.member(&party.member).map_err(CheckError::View)?;
+        if registered.is_none_or(|found| found.msp != party.msp || found.role != party.role) {
+            return Err(Refusal::Party {
+                member: party.member.clone(),
+                msp: party.msp.clone(),
+                role: party.role,
+            }
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a member may accept a digest, and tells whether the agreement is in force then.
+pub fn accept(proposed: Option<&Proposed<'_>>, digest: Digest, by: &MemberId) -> Result<Acceptance, Refusal> {
+    let proposed = proposed.ok_or(Refusal::NothingProposed)?;
+    if proposed.digest != digest {
+        return Err(Refusal::OtherDigest(proposed.digest));
+    }
+    if proposed.agreement.party(by).is_none() {
+        return Err(Refusal::NotAParty(by.clone()));
+    }
+    if proposed.accepted.contains(by) {
+        return Err(Refusal::Accepted(by.clone()));
+    }
+    if proposed.accepted.len() + 1 == proposed.agreement.parties.len() {
+        Ok(Acceptance::InForce)
+    } else {
+        Ok(Acceptance::Awaiting)
+    }
+}
+
+/// What one more acceptance makes of an agreement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acceptance {
+    /// It was the last one: the agreement is in force.
+    InForce,
+    /// Other parties have not accepted yet.
+    Awaiting,
+}
+
+/// Checks a change by a member at a ledger time against the agreement in force.
+pub fn check<V: View>(
+    view: &mut V,
+    in_force: Option<&Agreement>,
+    by: &MemberId,
+    at: Timestamp,
+    change: Change<'_>,
+) -> Result<(), CheckError<V::Error>> {
+    let agreement = in_force.ok_or(Refusal::NoAgreement)?;
+    let effective = &agreement.effective;
+    if at < effective.from || effective.until.is_some_and(|until| at >= until) {
+        let until = effective.until.map_or_else(|| "it is ended".to_owned(), |until| until.to_string());
+        return Err(Refusal::Dates {
+            from: effective.from,
+            until,
+            at,
+        }
+        .into());
+    }
+    if agreement.party(by).is_none() {
+        return Err(Refusal::NotAParty(by.clone()).into());
+    }
+    match change {
+        Change::Order(resources) => order(view, agreement, resources),
+        Change::Amend(resources) => amend(view, agreement, by, resources),
+        Change::Retire(names) => retire(view, by, names),
+    }
+}
+
+fn order<V: View>(view: &mut V, agreement: &Agreement, resources: &[Resource]) -> Result<(), CheckError<V::Error>> {
+    let batch = unique(resources)?;
+    for resource in resources {
+        if view.ordered(&resource.name).map_err(CheckError::View)?.is_some() {
+            return Err(Refusal::Exists(resource.name.clone()).into());
+        }
+        if agreement.party(&resource.owner).is_none() {
+            return Err(Refusal::Owner {
+                resource: resource.name.clone(),
+                owner: resource.owner.clone(),
+            }
+            .into());
+        }
+    }
+    let would_be = view.count().map_err(CheckError::View)? + resources.len() as u64;
+    if would_be > u64::from(agreement.limits.resources) {
+        return Err(Refusal::Limit {
+            limit: agreement.limits.resources,
+            would_be,
+        }
+        .into());
+    }
+    edges(view, &batch, &BTreeMap::new())
+}
+
+fn amend<V: View>(view: &mut V, agreement: &Agreement, by: &MemberId, resources: &[Resource]) -> Result<(), CheckError<V::Error>> {
+    let batch = unique(resources)?;
+    let mut before = BTreeMap::new();
+    for resource in resources {
+        let name = &resource.name;
+        let present = view
+            .ordered(name)
+            .map_err(CheckError::View)?
+            .ok_or_else(|| Refusal::Missing(name.clone()))?;
+        allowed(&present, by)?;
+        if present.resource.kind != resource.kind {
+            return Err(Refusal::Fixed {
+                resource: name.clone(),
+                field: "kind",
+            }
+            .into());
+        }
+        if present.resource.owner != resource.owner || agreement.party(&resource.owner).is_none() {
+            return Err(Refusal::Fixed {
+                resource: name.clone(),
+                field: "owner",
+            }
+            .into());
+        }
+        // An export that others' resources refer to has to stay.
+        if let Some(lost) = present.resource.exports.difference(&resource.exports).next() {
+            for dependent in view.dependents(name).map_err(CheckError::View)? {
+                let other = match batch.get(&dependent) {
+                    Some(changed) => Some((*changed).clone()),
+                    None => view.ordered(&dependent).map_err(CheckError::View)?.map(|present| present.resource),
+                };
+                let Some(other) = other else { continue };
+                let refers = other.spec.references().iter().any(|r| r.resource == *name && r.output == *lost);
+                if refers && other.owner != resource.owner {
+                    return Err(Refusal::NotExported {
+                        resource: dependent,
+                        on: name.clone(),
+                        output: lost.clone(),
+                    }
+                    .into());
+                }
+            }
+        }
+        before.insert(name.clone(), present.resource.dependencies());
+    }
+    edges(view, &batch, &before)
+}
+
+fn retire<V: View>(view: &mut V, by: &MemberId, names: &[ResourceName]) -> Result<(), CheckError<V::Error>> {
+    let mut going = BTreeSet::new();
+    items(names.len())?;
+    for name in names {
+        if !going.insert(name) {
+            return Err(Refusal::Twice(name.clone()).into());
+        }
+    }
+    for name in names {
+        let present = view
+            .ordered(name)
+            .map_err(CheckError::View)?
+            .ok_or_else(|| Refusal::Missing(name.clone()))?;
+        allowed(&present, by)?;
+        if present.resource.protect {
+            return Err(Refusal::Protected(name.clone()).into());
+        }
+        let mut left = view.dependents(name).map_err(CheckError::View)?;
+        left.retain(|dependent| !going.contains(dependent));
+        if !left.is_empty() {
+            return Err(Refusal::Needed {
+                resource: name.clone(),
+                by: left,
+            }
+            .into());
+        }
+    }
+    Ok(())
+}
+
+fn items(count: usize) -> Result<(), Refusal> {
+    if (1..=MAX_ITEMS).contains(&count) {
+        Ok(())
+    } else {
+        Err(Refusal::Items(count))
+    }
+}
+
+fn unique(resources: &[Resource]) -> Result<BTreeMap<ResourceName, &Resource>, Refusal> {
+    items(resources.len())?;
+    let mut batch = BTreeMap::new();
+    for resource in resources {
+        if batch.insert(resource.name.clone(), resource).is_some() {
+            return Err(Refusal::Twice(resource.name.clone()));
+        }
+    }
+    Ok(batch)
+}
+
+fn allowed(present: &InForce, by: &MemberId) -> Result<(), Refusal> {
+    if present.resource.owner == *by || present.orderer == *by {
+        return Ok(());
+    }
+    Err(Refusal::NotAllowed {
+        resource: present.resource.name.clone(),
+        owner: present.resource.owner.clone(),
+        orderer: present.orderer.clone(),
+        by: by.clone(),
+    })
+}
