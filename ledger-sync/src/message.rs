@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use state::acts::approvals::{ProposalRecord, Wanted};
 use state::acts::offers::OfferRecord;
 use state::canonical::Digest;
 use state::desired::DesiredState;
 use state::event::{EventBody, LedgerEvent};
-use state::ids::{Channel, ResourceName};
+use state::ids::{Channel, ResourceName, TxId};
 use state::report::{Condition, StepOutcome, StepReport};
 use state::reported::ReportedState;
 use state::resource::Resource;
@@ -109,6 +110,29 @@ pub(crate) fn of_desired(event: &LedgerEvent, desired: &DesiredState) -> Text {
             format!("amend offer {}", offer.id)
         }
         EventBody::OfferWithdrawn(named) => format!("withdraw offer {}", named.id),
+        EventBody::ChangeProposed(wanted) => {
+            body.extend(proposed(wanted));
+            listed(&format!("propose to {}", wanted.verb()), wanted.names().into_iter())
+        }
+        EventBody::ChangeApproved(named) => {
+            let standing = match proposal(desired, &named.id) {
+                Some(record) => {
+                    body.extend(proposed(&record.wanted));
+                    match &record.settled {
+                        Some(settled) => settled.how.word().to_owned(),
+                        None => format!("{} approve", record.approved.len()),
+                    }
+                }
+                None => String::new(),
+            };
+            format!("proposal {} approved by {by}: {standing}", short(&named.id))
+        }
+        EventBody::ChangeRejected(named) => {
+            let settled = proposal(desired, &named.id).and_then(|record| record.settled.as_ref());
+            let settled = settled.map_or("still open", |settled| settled.how.word());
+            format!("proposal {} rejected by {by}: {settled}", short(&named.id))
+        }
+        EventBody::ChangeWithdrawn(named) => format!("proposal {} withdrawn by {by}", short(&named.id)),
         // Reports have their own text; this arm keeps the match total.
         EventBody::ReportSubmitted { sequence, .. } => format!("report {sequence} from {by}"),
     };
@@ -117,6 +141,22 @@ pub(crate) fn of_desired(event: &LedgerEvent, desired: &DesiredState) -> Text {
         body,
         trailers: Vec::new(),
     }
+}
+
+fn proposal<'a>(desired: &'a DesiredState, id: &TxId) -> Option<&'a ProposalRecord> {
+    desired.records().of::<ProposalRecord>(id.as_str())
+}
+
+fn proposed(wanted: &Wanted) -> Vec<String> {
+    match wanted {
+        Wanted::Order { resources } | Wanted::Amend { resources } => resources.iter().map(line).collect(),
+        Wanted::Retire { resources } => resources.iter().map(|name| format!("- {name}")).collect(),
+    }
+}
+
+/// The first digits of a transaction's id.
+fn short(id: &TxId) -> &str {
+    id.as_str().get(..12).unwrap_or(id.as_str())
 }
 
 fn accepted(event: &LedgerEvent, desired: &DesiredState) -> String {

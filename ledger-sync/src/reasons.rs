@@ -64,6 +64,8 @@ fn rule(refusal: &Refusal) -> &'static str {
         Refusal::Needed { .. } => "a resource is still needed by another",
         Refusal::Protected(_) => "a resource is protected",
         Refusal::Act(refusal) => refusal.reason(),
+        Refusal::Clause(breach) => breach.reason(),
+        Refusal::Size { .. } => "an amount of a resource is too large",
         Refusal::Limit { .. } => "the agreement does not allow so many resources",
     }
 }

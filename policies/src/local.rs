@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use state::desired::{DesiredState, Ordered};
 use state::ids::{Kind, MemberId, NameError, Region, ResourceName};
 use state::resource::Resource;
+use state::rules;
 use thiserror::Error;
 
 /// The deletions of one pass that nobody allowed otherwise.
@@ -133,14 +134,23 @@ fn listed<T: fmt::Display>(items: &BTreeSet<T>) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Finds the member's resources that its local policy forbids, each with one sentence that names the clause.
+/// Finds the member's resources that the agreement's clauses or its local policy forbid, each with one sentence that names the clause.
+///
+/// A ledger that holds its changes to the agreement never orders what the clauses forbid. They are asked here again, by the same rules,
+/// since a member makes nothing on a peer's word alone.
 ///
 /// What was ordered first is what counts against `max_resources` first, so an order never displaces an older one.
 pub fn forbidden(desired: &DesiredState, member: &MemberId, policy: &LocalPolicy) -> BTreeMap<ResourceName, String> {
-    let mut found = BTreeMap::new();
+    let mut found = breaches(desired);
+    found.retain(|name, _| {
+        desired
+            .resources()
+            .get(name)
+            .is_some_and(|ordered| ordered.resource.owner == *member)
+    });
     let mut taken: Vec<(&ResourceName, &Ordered)> = Vec::new();
     for (name, ordered) in desired.resources() {
-        if ordered.resource.owner != *member {
+        if ordered.resource.owner != *member || found.contains_key(name) {
             continue;
         }
         match policy.forbids(&ordered.resource) {
@@ -160,4 +170,13 @@ pub fn forbidden(desired: &DesiredState, member: &MemberId, policy: &LocalPolicy
         }
     }
     found
+}
+
+fn breaches(desired: &DesiredState) -> BTreeMap<ResourceName, String> {
+    let Some(clauses) = desired.in_force().and_then(|agreement| agreement.clauses.as_ref()) else {
+        return BTreeMap::new();
+    };
+    let all = desired.resources().values().map(|ordered| (&ordered.resource, &ordered.ordered.by));
+    let found = rules::clauses::breaches(clauses, all);
+    found.into_iter().map(|(name, breach)| (name, breach.to_string())).collect()
 }

@@ -11,10 +11,14 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::agreement::Agreement;
 use crate::ids::{Kind, MemberId, Region};
+use crate::size::Dimension;
 
 /// The most entries of one list of clauses.
 pub const MAX_CLAUSES: usize = 64;
+/// The most that a quota may allow of an amount, which JSON still writes exactly.
+pub const MAX_LIMIT: u64 = 1_000_000_000_000_000;
 /// The longest grace, in seconds: a year.
 pub const MAX_GRACE: u32 = 366 * 86_400;
 
@@ -142,6 +146,26 @@ pub struct ApprovalClause {
     pub from: BTreeSet<MemberId>,
 }
 
+impl ApprovalClause {
+    /// Whether a member's approval counts.
+    pub fn counts(&self, agreement: &Agreement, member: &MemberId) -> bool {
+        if self.from.is_empty() {
+            agreement.party(member).is_some()
+        } else {
+            self.from.contains(member)
+        }
+    }
+
+    /// How many members' approvals could count.
+    pub fn electorate(&self, agreement: &Agreement) -> usize {
+        if self.from.is_empty() {
+            agreement.parties.len()
+        } else {
+            self.from.len()
+        }
+    }
+}
+
 /// How much may be in force at once, as the orders state it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -164,6 +188,19 @@ pub struct QuotaClause {
     /// Cost a month, in the agreement's units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monthly_cost: Option<u64>,
+}
+
+impl QuotaClause {
+    /// The limit in a dimension, if there is one.
+    pub fn limit(&self, dimension: Dimension) -> Option<u64> {
+        match dimension {
+            Dimension::Count => self.count,
+            Dimension::CpuMillis => self.cpu_millis,
+            Dimension::MemoryMib => self.memory_mib,
+            Dimension::StorageMib => self.storage_mib,
+            Dimension::MonthlyCost => self.monthly_cost,
+        }
+    }
 }
 
 /// Who closes a part that is abandoned.
@@ -294,6 +331,19 @@ pub enum ClauseError {
         /// Who.
         member: MemberId,
     },
+    /// A quota that limits nothing.
+    #[error("clauses.quotas[{0}] limits nothing: name count, cpu_millis, memory_mib, storage_mib or monthly_cost")]
+    NoLimit(usize),
+    /// A limit that can't be meant.
+    #[error("clauses.quotas[{index}].{dimension}: {found} is over {MAX_LIMIT}")]
+    Limit {
+        /// Which entry, from 0.
+        index: usize,
+        /// What it limits.
+        dimension: &'static str,
+        /// What it says.
+        found: u64,
+    },
     /// More approvals than there can be, or none.
     #[error("clauses.{clause} needs {need} parties of {of}")]
     Need {
@@ -373,6 +423,20 @@ impl Clauses {
         for (index, quota) in self.quotas.iter().enumerate() {
             if let Some(owner) = &quota.owner {
                 known("quotas", index, owner)?;
+            }
+            let mut limits = Dimension::ALL
+                .into_iter()
+                .filter_map(|dimension| quota.limit(dimension).map(|limit| (dimension, limit)))
+                .peekable();
+            if limits.peek().is_none() {
+                return Err(ClauseError::NoLimit(index));
+            }
+            if let Some((dimension, found)) = limits.find(|(_, limit)| *limit > MAX_LIMIT) {
+                return Err(ClauseError::Limit {
+                    index,
+                    dimension: dimension.word(),
+                    found,
+                });
             }
         }
         if let Some(abandonment) = &self.abandonment {

@@ -16,6 +16,7 @@ use crate::paths::{self, FileChange};
 use crate::records::{AnyRecord, Books, Collection, Records, Submitted};
 use crate::resource::Resource;
 use crate::rules::{self, Acceptance, Change, CheckError, InForce, Membership, Proposed, Refusal, View};
+use crate::size::Totals;
 use crate::sorted;
 
 /// A member as it registered.
@@ -144,6 +145,12 @@ impl DesiredState {
     /// The agreement, in force or not.
     pub fn agreement(&self) -> Option<&AgreementRecord> {
         self.agreement.as_ref()
+    }
+
+    /// The agreement, when it is in force.
+    pub fn in_force(&self) -> Option<&Agreement> {
+        let record = self.agreement.as_ref().filter(|record| record.in_force)?;
+        Some(&record.agreement)
     }
 
     /// The resources in force.
@@ -332,15 +339,8 @@ impl DesiredState {
     }
 
     fn check(&self, event: &LedgerEvent, change: Change<'_>) -> Result<(), Rejection> {
-        let in_force = self.agreement.as_ref().filter(|record| record.in_force);
-        let agreement = in_force.map(|record| &record.agreement);
-        Ok(rules::check(
-            &mut Present(self),
-            agreement,
-            &event.source.by,
-            event.source.at,
-            change,
-        )?)
+        let (by, at) = (&event.source.by, event.source.at);
+        Ok(rules::check_at_once(&mut Present(self), self.in_force(), by, at, change)?)
     }
 
     fn put(&mut self, source: &Provenance, resource: &Resource) -> Result<Vec<FileChange>, Rejection> {
@@ -435,11 +435,15 @@ pub(crate) fn file<T: Serialize>(path: String, value: &T) -> Result<FileChange, 
     })
 }
 
-struct Present<'a>(&'a DesiredState);
+/// A state as the rules read it.
+pub struct Present<'a>(pub &'a DesiredState);
 
 impl Books for Present<'_> {
     fn record(&mut self, collection: Collection, id: &str) -> Result<Option<AnyRecord>, Infallible> {
         Ok(self.0.records.get(collection, id).cloned())
+    }
+    fn agreement(&mut self) -> Result<Option<Agreement>, Infallible> {
+        Ok(self.0.in_force().cloned())
     }
 }
 
@@ -465,6 +469,9 @@ impl View for Present<'_> {
     }
     fn count(&mut self) -> Result<u64, Infallible> {
         Ok(self.0.resources.len() as u64)
+    }
+    fn totals(&mut self) -> Result<Totals, Infallible> {
+        Ok(self.0.resources.values().map(|ordered| &ordered.resource).collect())
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::acts::approvals::{ProposalNamed, Wanted};
 use crate::acts::offers::{Offer, OfferNamed};
 use crate::agreement::{Agreement, Role};
 use crate::canonical::Digest;
@@ -124,6 +125,18 @@ pub enum EventBody {
     /// A member offers something no more.
     #[serde(rename = "charter.offer.withdrawn")]
     OfferWithdrawn(OfferNamed),
+    /// A member asks for a change that others have to approve first.
+    #[serde(rename = "charter.change.proposed")]
+    ChangeProposed(Wanted),
+    /// A member approves a proposal. With the last approval that it needs it is in force.
+    #[serde(rename = "charter.change.approved")]
+    ChangeApproved(ProposalNamed),
+    /// A member rejects a proposal.
+    #[serde(rename = "charter.change.rejected")]
+    ChangeRejected(ProposalNamed),
+    /// A member takes its own proposal back.
+    #[serde(rename = "charter.change.withdrawn")]
+    ChangeWithdrawn(ProposalNamed),
 }
 
 impl EventBody {
@@ -140,6 +153,10 @@ impl EventBody {
             EventBody::OfferPublished(_) => "charter.offer.published",
             EventBody::OfferAmended(_) => "charter.offer.amended",
             EventBody::OfferWithdrawn(_) => "charter.offer.withdrawn",
+            EventBody::ChangeProposed(_) => "charter.change.proposed",
+            EventBody::ChangeApproved(_) => "charter.change.approved",
+            EventBody::ChangeRejected(_) => "charter.change.rejected",
+            EventBody::ChangeWithdrawn(_) => "charter.change.withdrawn",
         }
     }
 
@@ -147,6 +164,11 @@ impl EventBody {
     pub fn schema(&self) -> u32 {
         match self {
             EventBody::AgreementConstituted { agreement, .. } if agreement.clauses.is_some() => 2,
+            EventBody::ResourcesOrdered { resources } | EventBody::ResourcesAmended { resources }
+                if resources.iter().any(|resource| resource.size.is_some()) =>
+            {
+                2
+            }
             EventBody::MemberRegistered { .. }
             | EventBody::AgreementConstituted { .. }
             | EventBody::AgreementAccepted { .. }
@@ -154,7 +176,13 @@ impl EventBody {
             | EventBody::ResourcesAmended { .. }
             | EventBody::ResourcesRetired { .. }
             | EventBody::ReportSubmitted { .. } => 1,
-            EventBody::OfferPublished(_) | EventBody::OfferAmended(_) | EventBody::OfferWithdrawn(_) => 2,
+            EventBody::OfferPublished(_)
+            | EventBody::OfferAmended(_)
+            | EventBody::OfferWithdrawn(_)
+            | EventBody::ChangeProposed(_)
+            | EventBody::ChangeApproved(_)
+            | EventBody::ChangeRejected(_)
+            | EventBody::ChangeWithdrawn(_) => 2,
         }
     }
 }

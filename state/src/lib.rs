@@ -23,6 +23,7 @@ pub mod report;
 pub mod reported;
 pub mod resource;
 pub mod rules;
+pub mod size;
 mod sorted;
 pub mod spec;
 pub mod time;

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::acts::approvals::ProposalRecord;
 use crate::acts::offers::OfferRecord;
+use crate::agreement::Agreement;
 use crate::ids::{MemberId, TxId};
 use crate::paths;
 use crate::rules::View;
@@ -100,7 +102,6 @@ macro_rules! collections {
                 fn of(any: &AnyRecord) -> Option<&Self> {
                     match any {
                         AnyRecord::$variant(record) => Some(record),
-                        #[allow(unreachable_patterns, reason = "there may be one collection only")]
                         _ => None,
                     }
                 }
@@ -112,6 +113,8 @@ macro_rules! collections {
 collections! {
     /// What members offer on a market.
     Offer(OfferRecord) = "offer", "offers", |record| record.offer.id.to_string();
+    /// Changes that have to be approved.
+    Proposal(ProposalRecord) = "proposal", "proposals", |record| record.proposed.tx_id.to_string();
 }
 
 impl AnyRecord {
@@ -135,6 +138,8 @@ pub fn key(collection: Collection, id: &str) -> String {
 pub trait Books: View {
     /// A record of a collection by its name.
     fn record(&mut self, collection: Collection, id: &str) -> Result<Option<AnyRecord>, Self::Error>;
+    /// The agreement that is in force.
+    fn agreement(&mut self) -> Result<Option<Agreement>, Self::Error>;
 }
 
 /// Reads a record of a kind.
@@ -163,6 +168,11 @@ impl Records {
             .range((T::COLLECTION, String::new())..)
             .take_while(|((collection, _), _)| *collection == T::COLLECTION)
             .filter_map(|(_, record)| T::of(record))
+    }
+
+    /// All records, by collection and name.
+    pub fn iter(&self) -> impl Iterator<Item = &AnyRecord> {
+        self.0.values()
     }
 
     /// Takes a record in, in the place of the one of its name.

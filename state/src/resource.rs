@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::canonical::{self, CanonicalError, Digest};
 use crate::ids::{Kind, MemberId, OutputName, Region, ResourceName};
+use crate::size::Size;
 use crate::spec::Spec;
 
 pub use crate::outputs::Outputs;
@@ -46,6 +47,9 @@ pub struct Resource {
     /// Where it has to live, in the agreement's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<Region>,
+    /// How large it is, where the agreement has quotas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
     /// What the provider is to make.
     #[serde(default)]
     pub spec: Spec,
@@ -136,6 +140,20 @@ impl Resource {
         if let Some(region) = &self.region {
             field(&mut out, "\"region\":\"", region.as_str());
         }
+        if let Some(size) = &self.size {
+            let amounts = [
+                ("cpu_millis", size.cpu_millis),
+                ("memory_mib", size.memory_mib),
+                ("monthly_cost", size.monthly_cost),
+                ("storage_mib", size.storage_mib),
+            ];
+            let stated = amounts
+                .iter()
+                .filter_map(|(name, amount)| amount.map(|amount| format!("\"{name}\":{amount}")));
+            out.push_str("\"size\":{");
+            out.push_str(&stated.collect::<Vec<_>>().join(","));
+            out.push_str("},");
+        }
         out.push_str("\"spec\":");
         out.push_str(self.spec.as_str());
         out.push('}');
@@ -152,8 +170,11 @@ mod tests {
     fn what_is_written_directly_is_the_canonical_form() {
         for value in [
             json!({ "name": "a", "kind": "memory/object", "owner": "city" }),
+            json!({ "name": "a", "kind": "memory/object", "owner": "city", "size": {} }),
+            json!({ "name": "a", "kind": "memory/object", "owner": "city", "size": { "memory_mib": 0 } }),
             json!({
-                "name": "a", "kind": "memory/object", "owner": "city", "region": "eu", "depends_on": ["b", "c"], "exports": ["id", "port"],
+                "name": "a", "kind": "memory/object", "owner": "city", "region": "eu",
+                "size": { "storage_mib": 4, "cpu_millis": 500, "monthly_cost": 10_000_000_000_u64 }, "depends_on": ["b", "c"], "exports": ["id", "port"],
                 "on_retire": "retain", "on_drift": "report", "protect": true, "adopt": true,
                 "spec": { "z": [1, -2, null, true, { "$ref": "b.outputs.id" }], "a": "q\"\\\n\u{1f}\u{7f}/", "B": {}, "n": 9_007_199_254_740_991_u64 }
             }),

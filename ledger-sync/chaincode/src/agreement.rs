@@ -16,7 +16,7 @@ pub(crate) fn constitute(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[V
     let argument = arguments::one("constitute", rest, MAX_ARGUMENT_BYTES)?;
     let agreement: Agreement = arguments::json("constitute", argument)?;
     let by = snapshot.submitter(&call.msp)?;
-    let standing = snapshot.agreement()?;
+    let standing = snapshot.standing()?;
     rules::constitute(snapshot, standing.as_ref().map(|record| &record.agreement), &agreement, &by)?;
     let digest = agreement.digest()?;
     let record = AgreementRecord {
@@ -40,7 +40,7 @@ pub(crate) fn accept(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u
     let argument = arguments::one("accept", rest, MAX_ARGUMENT_BYTES)?;
     let Acceptance { digest } = arguments::json("accept", argument)?;
     let by = snapshot.submitter(&call.msp)?;
-    let standing = snapshot.agreement()?;
+    let standing = snapshot.standing()?;
     let proposed = standing.as_ref().map(|record| Proposed {
         agreement: &record.agreement,
         digest: record.digest,

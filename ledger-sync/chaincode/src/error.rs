@@ -162,9 +162,14 @@ fn of_rule(refusal: &Refusal) -> i32 {
             Fault::Missing => 404,
             Fault::Conflict => 409,
         },
-        Refusal::NotAParty(_) | Refusal::NotAllowed { .. } | Refusal::Dates { .. } => 403,
+        Refusal::NotAParty(_) | Refusal::NotAllowed { .. } | Refusal::Dates { .. } | Refusal::Clause(_) => 403,
         Refusal::Missing(_) | Refusal::NothingProposed => 404,
-        Refusal::Agreement(_) | Refusal::Items(_) | Refusal::Twice(_) | Refusal::Dependencies { .. } | Refusal::Owner { .. } => 400,
+        Refusal::Agreement(_)
+        | Refusal::Items(_)
+        | Refusal::Twice(_)
+        | Refusal::Dependencies { .. }
+        | Refusal::Owner { .. }
+        | Refusal::Size { .. } => 400,
         Refusal::Registered(_)
         | Refusal::Constituted
         | Refusal::Party { .. }

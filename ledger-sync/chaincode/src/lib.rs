@@ -25,6 +25,7 @@ pub use error::ALREADY_RECORDED;
 use effect::{Call, ok};
 use error::Refused;
 use snapshot::Snapshot;
+use state::acts::approvals::ProposalRecord;
 use state::acts::offers::OfferRecord;
 use state::event::EventBody;
 use stub::{Invocation, Response, Stub};
@@ -33,7 +34,7 @@ use stub::{Invocation, Response, Stub};
 pub const NAME: &str = "charter";
 
 /// The functions: first those that change the state, then those that only read it.
-pub const FUNCTIONS: [&str; 17] = [
+pub const FUNCTIONS: [&str; 22] = [
     "register",
     "constitute",
     "accept",
@@ -44,6 +45,9 @@ pub const FUNCTIONS: [&str; 17] = [
     "publish",
     "republish",
     "withdraw",
+    "approve",
+    "reject",
+    "retract",
     "agreement",
     "member",
     "resource",
@@ -51,6 +55,8 @@ pub const FUNCTIONS: [&str; 17] = [
     "head",
     "offer",
     "offers",
+    "proposal",
+    "proposals",
 ];
 
 /// Runs one transaction. It is total: no input makes it panic, and a refusal writes nothing.
@@ -74,6 +80,9 @@ fn run(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Result<Response, Ref
         "publish" => acts::act(snapshot, &call, "publish", rest, EventBody::OfferPublished)?,
         "republish" => acts::act(snapshot, &call, "republish", rest, EventBody::OfferAmended)?,
         "withdraw" => acts::act(snapshot, &call, "withdraw", rest, EventBody::OfferWithdrawn)?,
+        "approve" => acts::act(snapshot, &call, "approve", rest, EventBody::ChangeApproved)?,
+        "reject" => acts::act(snapshot, &call, "reject", rest, EventBody::ChangeRejected)?,
+        "retract" => acts::act(snapshot, &call, "retract", rest, EventBody::ChangeWithdrawn)?,
         read => return answer(snapshot, read, rest).map(ok),
     };
     effect.commit(stub, call)
@@ -89,6 +98,8 @@ fn answer(snapshot: &mut Snapshot<'_>, function: &str, rest: &[Vec<u8>]) -> Resu
         "head" => reads::head(snapshot, rest),
         "offer" => reads::record::<OfferRecord>(snapshot, "offer", rest),
         "offers" => reads::records::<OfferRecord>(snapshot, "offers", rest),
+        "proposal" => reads::record::<ProposalRecord>(snapshot, "proposal", rest),
+        "proposals" => reads::records::<ProposalRecord>(snapshot, "proposals", rest),
         other => Err(Refused::Function(other.to_owned())),
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn agreement(snapshot: &mut Snapshot<'_>, rest: &[Vec<u8>]) -> Result
             found: rest.len(),
         });
     }
-    let record = snapshot.agreement()?.ok_or(Refused::NoAgreement)?;
+    let record = snapshot.standing()?.ok_or(Refused::NoAgreement)?;
     Ok(canonical::bytes(&record)?)
 }
 

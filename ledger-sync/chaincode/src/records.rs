@@ -11,6 +11,7 @@ use state::canonical::Digest;
 use state::ids::{MemberId, MspId, ResourceName};
 pub use state::records::Submitted;
 use state::resource::Resource;
+use state::size::Totals;
 
 /// The key of the channel's agreement: an [`AgreementRecord`].
 pub const AGREEMENT: &str = "agreement";
@@ -113,9 +114,12 @@ pub struct ReportRecord {
 }
 
 /// How much of the agreement's limits is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
     /// How many resources are in force.
     pub resources: u64,
+    /// What they come to; kept where the agreement has quotas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totals: Option<Totals>,
 }

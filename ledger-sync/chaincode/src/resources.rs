@@ -2,10 +2,13 @@
 
 use serde_json::json;
 use state::acts;
+use state::acts::approvals::Wanted;
+use state::agreement::Agreement;
 use state::event::EventBody;
 use state::ids::{MemberId, ResourceName};
 use state::resource::Resource;
-use state::rules::{self, Change, Refusal};
+use state::rules::{self, Refusal, Verdict};
+use state::size::Totals;
 
 use crate::arguments::{self, MAX_ARGUMENT_BYTES, Names};
 use crate::effect::{Call, Effect};
@@ -17,36 +20,54 @@ use crate::snapshot::Snapshot;
 pub(crate) fn order(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u8>]) -> Result<Effect, Refused> {
     let argument = arguments::one("order", rest, MAX_ARGUMENT_BYTES)?;
     let resources = arguments::resources("order", argument)?;
-    let by = allowed(snapshot, call, Change::Order(&resources))?;
-    let body = EventBody::ResourcesOrdered {
-        resources: resources.clone(),
-    };
-    let mut effect = Effect::new(by.clone(), body, &json!({ "resources": resources.len() }))?;
-    put_into_force(snapshot, call, vec![acts::Effect::Order(by, resources)], &mut effect)?;
-    Ok(effect)
+    change(snapshot, call, Wanted::Order { resources })
 }
 
 /// Changes resources in force.
 pub(crate) fn amend(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u8>]) -> Result<Effect, Refused> {
     let argument = arguments::one("amend", rest, MAX_ARGUMENT_BYTES)?;
     let resources = arguments::resources("amend", argument)?;
-    let by = allowed(snapshot, call, Change::Amend(&resources))?;
-    let body = EventBody::ResourcesAmended {
-        resources: resources.clone(),
-    };
-    let mut effect = Effect::new(by.clone(), body, &json!({ "resources": resources.len() }))?;
-    put_into_force(snapshot, call, vec![acts::Effect::Amend(by, resources)], &mut effect)?;
-    Ok(effect)
+    change(snapshot, call, Wanted::Amend { resources })
 }
 
 /// Retires resources in force.
 pub(crate) fn retire(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u8>]) -> Result<Effect, Refused> {
     let argument = arguments::one("retire", rest, MAX_ARGUMENT_BYTES)?;
-    let Names { resources: names } = arguments::json("retire", argument)?;
-    let by = allowed(snapshot, call, Change::Retire(&names))?;
-    let body = EventBody::ResourcesRetired { resources: names.clone() };
-    let mut effect = Effect::new(by.clone(), body, &json!({ "resources": names.len() }))?;
-    put_into_force(snapshot, call, vec![acts::Effect::Retire(by, names)], &mut effect)?;
+    let Names { resources } = arguments::json("retire", argument)?;
+    change(snapshot, call, Wanted::Retire { resources })
+}
+
+/// Holds a change to the rules. It is in force with this transaction, or stands as a proposal until it is approved.
+fn change(snapshot: &mut Snapshot<'_>, call: &Call<'_>, wanted: Wanted) -> Result<Effect, Refused> {
+    let by = snapshot.submitter(&call.msp)?;
+    let agreement = snapshot.in_force()?;
+    let count = wanted.names().len();
+    if let Verdict::Awaits(_) = rules::check(snapshot, agreement.as_ref(), &by, call.at, wanted.change())? {
+        let answer = json!({ "resources": count, "proposal": call.tx_id });
+        return crate::acts::take(snapshot, call, EventBody::ChangeProposed(wanted), &answer);
+    }
+    let (body, done) = match wanted {
+        Wanted::Order { resources } => (
+            EventBody::ResourcesOrdered {
+                resources: resources.clone(),
+            },
+            acts::Effect::Order(by.clone(), resources),
+        ),
+        Wanted::Amend { resources } => (
+            EventBody::ResourcesAmended {
+                resources: resources.clone(),
+            },
+            acts::Effect::Amend(by.clone(), resources),
+        ),
+        Wanted::Retire { resources } => (
+            EventBody::ResourcesRetired {
+                resources: resources.clone(),
+            },
+            acts::Effect::Retire(by.clone(), resources),
+        ),
+    };
+    let mut effect = Effect::new(by, body, &json!({ "resources": count }))?;
+    put_into_force(snapshot, call, vec![done], &mut effect)?;
     Ok(effect)
 }
 
@@ -57,42 +78,56 @@ pub(crate) fn put_into_force(
     changes: Vec<acts::Effect>,
     effect: &mut Effect,
 ) -> Result<(), Refused> {
-    let mut used = None;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let quotas = has_quotas(snapshot.in_force()?.as_ref());
+    // A change that counts nothing doesn't read the count either: it would conflict with every order beside it.
+    let counts = quotas || changes.iter().any(|change| !matches!(change, acts::Effect::Amend(..)));
+    let before = if counts { snapshot.usage()? } else { Usage::default() };
+    let mut usage = before.clone();
+    let damaged = || Refused::Damaged(USAGE.into());
+    if usage.totals.is_none() && quotas {
+        usage.totals = Some(Totals::default());
+    }
     for change in changes {
         match change {
             acts::Effect::Order(by, resources) => {
-                let before = count(snapshot, used)?;
-                used = Some(before + resources.len() as u64);
                 for resource in resources {
+                    usage.resources += 1;
+                    usage.totals.iter_mut().for_each(|totals| totals.add(&resource));
                     put_new(snapshot, call, &by, resource, effect)?;
                 }
             }
             acts::Effect::Amend(by, resources) => {
                 for resource in resources {
+                    if let Some(totals) = &mut usage.totals {
+                        totals.remove(&present(snapshot, &resource.name)?.resource);
+                        totals.add(&resource);
+                    }
                     put_changed(snapshot, call, &by, resource, effect)?;
                 }
             }
             acts::Effect::Retire(by, names) => {
-                let before = count(snapshot, used)?;
-                let left = before.checked_sub(names.len() as u64);
-                used = Some(left.ok_or_else(|| Refused::Damaged(USAGE.into()))?);
                 for name in &names {
+                    usage.resources = usage.resources.checked_sub(1).ok_or_else(damaged)?;
+                    if let Some(totals) = &mut usage.totals {
+                        totals.remove(&present(snapshot, name)?.resource);
+                    }
                     put_retired(snapshot, call, &by, name, effect)?;
                 }
             }
         }
     }
-    if let Some(resources) = used {
-        effect.put(USAGE.into(), &Usage { resources })?;
+    if usage != before {
+        effect.put(USAGE.into(), &usage)?;
     }
     Ok(())
 }
 
-fn count(snapshot: &mut Snapshot<'_>, so_far: Option<u64>) -> Result<u64, Refused> {
-    match so_far {
-        Some(count) => Ok(count),
-        None => Ok(snapshot.usage()?.resources),
-    }
+fn has_quotas(agreement: Option<&Agreement>) -> bool {
+    let clauses = agreement.and_then(|agreement| agreement.clauses.as_ref());
+    clauses.is_some_and(|clauses| !clauses.quotas.is_empty())
 }
 
 fn put_new(snapshot: &mut Snapshot<'_>, call: &Call<'_>, by: &MemberId, resource: Resource, effect: &mut Effect) -> Result<(), Refused> {
@@ -152,15 +187,6 @@ fn put_retired(
     record.retired = Some(call.submitted(by));
     effect.delete(records::resource(name));
     Ok(effect.put(records::retired(name), &record)?)
-}
-
-/// Holds a change to the rules, and tells who asks for it.
-fn allowed(snapshot: &mut Snapshot<'_>, call: &Call<'_>, change: Change<'_>) -> Result<MemberId, Refused> {
-    let by = snapshot.submitter(&call.msp)?;
-    let standing = snapshot.agreement()?.filter(|record| record.in_force);
-    let agreement = standing.as_ref().map(|record| &record.agreement);
-    rules::check(snapshot, agreement, &by, call.at, change)?;
-    Ok(by)
 }
 
 fn present<'a>(snapshot: &'a mut Snapshot<'_>, name: &ResourceName) -> Result<&'a OrderedRecord, Refused> {

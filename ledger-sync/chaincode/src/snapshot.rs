@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
+use state::agreement::Agreement;
 use state::ids::{MemberId, MspId, ResourceName};
 use state::records::{AnyRecord, Books, Collection};
 use state::rules::{InForce, Membership, View};
+use state::size::Totals;
 
 use crate::error::Refused;
 use crate::records::{self, AgreementRecord, MemberRecord, OrderedRecord, ReportRecord, Usage};
@@ -41,8 +43,14 @@ impl<'a> Snapshot<'a> {
         self.read(&records::msp(msp))?.ok_or_else(|| Refused::Unregistered(msp.clone()))
     }
 
-    pub(crate) fn agreement(&mut self) -> Result<Option<AgreementRecord>, Refused> {
+    pub(crate) fn standing(&mut self) -> Result<Option<AgreementRecord>, Refused> {
         self.read(records::AGREEMENT)
+    }
+
+    /// The agreement, when it is in force.
+    pub(crate) fn in_force(&mut self) -> Result<Option<Agreement>, Refused> {
+        let standing = self.standing()?.filter(|record| record.in_force);
+        Ok(standing.map(|record| record.agreement))
     }
 
     pub(crate) fn usage(&mut self) -> Result<Usage, Refused> {
@@ -94,6 +102,10 @@ impl Books for Snapshot<'_> {
             None => Ok(None),
         }
     }
+
+    fn agreement(&mut self) -> Result<Option<Agreement>, Refused> {
+        self.in_force()
+    }
 }
 
 fn parse<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, Refused> {
@@ -135,5 +147,9 @@ impl View for Snapshot<'_> {
 
     fn count(&mut self) -> Result<u64, Refused> {
         Ok(self.usage()?.resources)
+    }
+
+    fn totals(&mut self) -> Result<Totals, Refused> {
+        Ok(self.usage()?.totals.unwrap_or_default())
     }
 }

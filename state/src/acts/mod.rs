@@ -3,6 +3,7 @@
 //! A rule runs over [`Books`], so it is the same code in the chaincode on the ledger, where a follower runs a transaction again,
 //! and where a follower takes the event in. It decides everything and writes nothing: what it gives is [`Taken`].
 
+pub mod approvals;
 pub mod offers;
 
 use thiserror::Error;
@@ -78,6 +79,9 @@ pub enum ActRefusal {
     /// An offer.
     #[error(transparent)]
     Offer(#[from] offers::OfferRefusal),
+    /// A change that has to be approved.
+    #[error(transparent)]
+    Approval(#[from] approvals::ApprovalRefusal),
     /// The event is none of these.
     #[error("the event is not an act that this Charter knows")]
     Unknown,
@@ -88,6 +92,7 @@ impl ActRefusal {
     pub fn fault(&self) -> Fault {
         match self {
             ActRefusal::Offer(refusal) => refusal.fault(),
+            ActRefusal::Approval(refusal) => refusal.fault(),
             ActRefusal::Unknown => Fault::Bad,
         }
     }
@@ -96,6 +101,7 @@ impl ActRefusal {
     pub fn reason(&self) -> &'static str {
         match self {
             ActRefusal::Offer(refusal) => refusal.reason(),
+            ActRefusal::Approval(refusal) => refusal.reason(),
             ActRefusal::Unknown => "the event is not an act",
         }
     }
@@ -107,6 +113,10 @@ pub fn take<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, body: &EventB
         EventBody::OfferPublished(offer) => offers::publish(books, source, offer),
         EventBody::OfferAmended(offer) => offers::amend(books, source, offer),
         EventBody::OfferWithdrawn(named) => offers::withdraw(books, source, named),
+        EventBody::ChangeProposed(wanted) => approvals::propose(books, source, wanted),
+        EventBody::ChangeApproved(named) => approvals::approve(books, source, named),
+        EventBody::ChangeRejected(named) => approvals::reject(books, source, named),
+        EventBody::ChangeWithdrawn(named) => approvals::withdraw(books, source, named),
         EventBody::MemberRegistered { .. }
         | EventBody::AgreementConstituted { .. }
         | EventBody::AgreementAccepted { .. }

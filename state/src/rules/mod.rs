@@ -1,5 +1,6 @@
 //! The rules of changing a desired state: one place, for the chaincode on the ledger and for every follower off it.
 
+pub mod clauses;
 mod graph;
 mod refusal;
 
@@ -9,8 +10,10 @@ use crate::agreement::{Agreement, Role};
 use crate::canonical::Digest;
 use crate::ids::{MemberId, MspId, ResourceName};
 use crate::resource::Resource;
+use crate::size::Totals;
 use crate::time::Timestamp;
 
+pub use clauses::Breach;
 use graph::edges;
 pub(crate) use graph::{acyclic, is_acyclic};
 pub use refusal::{CheckError, Refusal};
@@ -34,6 +37,8 @@ pub trait View {
     fn dependents(&mut self, name: &ResourceName) -> Result<BTreeSet<ResourceName>, Self::Error>;
     /// How many resources are in force.
     fn count(&mut self) -> Result<u64, Self::Error>;
+    /// What they come to; asked only where the agreement has quotas.
+    fn totals(&mut self) -> Result<Totals, Self::Error>;
 }
 
 /// What a member registered with.
@@ -77,7 +82,7 @@ pub enum Change<'a> {
 }
 
 /// Checks that a member may bind its name to its MSP: each is bound once.
-pub fn register<V: View>(view: &mut V, member: &MemberId, msp: &MspId) -> Result<(), CheckError<V::Error>> {
+pub fn register<V: View + ?Sized>(view: &mut V, member: &MemberId, msp: &MspId) -> Result<(), CheckError<V::Error>> {
     if view.member(member).map_err(CheckError::View)?.is_some() {
         return Err(Refusal::Registered(format!("member {member}")).into());
     }
@@ -88,7 +93,7 @@ pub fn register<V: View>(view: &mut V, member: &MemberId, msp: &MspId) -> Result
 }
 
 /// Checks that a member may put an agreement before the others, beside the one that stands already.
-pub fn constitute<V: View>(
+pub fn constitute<V: View + ?Sized>(
     view: &mut V,
     standing: Option<&Agreement>,
     agreement: &Agreement,
@@ -143,15 +148,59 @@ pub enum Acceptance {
     Awaiting,
 }
 
+/// Whether a change that the rules allow is in force at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is.
+    Now,
+    /// It has to be approved under these approval clauses first, by their places.
+    Awaits(BTreeSet<usize>),
+}
+
 /// Checks a change by a member at a ledger time against the agreement in force.
-pub fn check<V: View>(
+pub fn check<V: View + ?Sized>(
+    view: &mut V,
+    in_force: Option<&Agreement>,
+    by: &MemberId,
+    at: Timestamp,
+    change: Change<'_>,
+) -> Result<Verdict, CheckError<V::Error>> {
+    let agreement = in_force.ok_or(Refusal::NoAgreement)?;
+    approved(view, agreement, by, at, change)?;
+    let alone = [by].into();
+    let open: BTreeSet<usize> = clauses::approvals(view, agreement, change)
+        .map_err(CheckError::View)?
+        .into_iter()
+        .filter(|index| !clauses::approved(agreement, *index, &alone))
+        .collect();
+    Ok(if open.is_empty() { Verdict::Now } else { Verdict::Awaits(open) })
+}
+
+/// Checks a change that takes effect at once: one that awaits approvals is refused.
+pub fn check_at_once<V: View + ?Sized>(
     view: &mut V,
     in_force: Option<&Agreement>,
     by: &MemberId,
     at: Timestamp,
     change: Change<'_>,
 ) -> Result<(), CheckError<V::Error>> {
-    let agreement = in_force.ok_or(Refusal::NoAgreement)?;
+    match check(view, in_force, by, at, change)? {
+        Verdict::Now => Ok(()),
+        Verdict::Awaits(open) => {
+            let index = open.into_iter().next().unwrap_or_default();
+            Err(Refusal::Clause(Breach::Approval { index }).into())
+        }
+    }
+}
+
+/// Checks a change, but for approvals: those it has.
+pub(crate) fn approved<V: View + ?Sized>(
+    view: &mut V,
+    agreement: &Agreement,
+    by: &MemberId,
+    at: Timestamp,
+    change: Change<'_>,
+) -> Result<(), CheckError<V::Error>> {
     let effective = &agreement.effective;
     if at < effective.from || effective.until.is_some_and(|until| at >= until) {
         let until = effective.until.map_or_else(|| "it is ended".to_owned(), |until| until.to_string());
@@ -166,13 +215,14 @@ pub fn check<V: View>(
         return Err(Refusal::NotAParty(by.clone()).into());
     }
     match change {
-        Change::Order(resources) => order(view, agreement, resources),
-        Change::Amend(resources) => amend(view, agreement, by, resources),
-        Change::Retire(names) => retire(view, by, names),
+        Change::Order(resources) => order(view, agreement, resources)?,
+        Change::Amend(resources) => amend(view, agreement, by, resources)?,
+        Change::Retire(names) => retire(view, agreement, by, names)?,
     }
+    clauses::hold(view, agreement, by, change)
 }
 
-fn order<V: View>(view: &mut V, agreement: &Agreement, resources: &[Resource]) -> Result<(), CheckError<V::Error>> {
+fn order<V: View + ?Sized>(view: &mut V, agreement: &Agreement, resources: &[Resource]) -> Result<(), CheckError<V::Error>> {
     let batch = unique(resources)?;
     for resource in resources {
         if view.ordered(&resource.name).map_err(CheckError::View)?.is_some() {
@@ -197,7 +247,7 @@ fn order<V: View>(view: &mut V, agreement: &Agreement, resources: &[Resource]) -
     edges(view, &batch, &BTreeMap::new())
 }
 
-fn amend<V: View>(view: &mut V, agreement: &Agreement, by: &MemberId, resources: &[Resource]) -> Result<(), CheckError<V::Error>> {
+fn amend<V: View + ?Sized>(view: &mut V, agreement: &Agreement, by: &MemberId, resources: &[Resource]) -> Result<(), CheckError<V::Error>> {
     let batch = unique(resources)?;
     let mut before = BTreeMap::new();
     for resource in resources {
@@ -245,7 +295,12 @@ fn amend<V: View>(view: &mut V, agreement: &Agreement, by: &MemberId, resources:
     edges(view, &batch, &before)
 }
 
-fn retire<V: View>(view: &mut V, by: &MemberId, names: &[ResourceName]) -> Result<(), CheckError<V::Error>> {
+fn retire<V: View + ?Sized>(
+    view: &mut V,
+    agreement: &Agreement,
+    by: &MemberId,
+    names: &[ResourceName],
+) -> Result<(), CheckError<V::Error>> {
     let mut going = BTreeSet::new();
     items(names.len())?;
     for name in names {
@@ -259,7 +314,7 @@ fn retire<V: View>(view: &mut V, by: &MemberId, names: &[ResourceName]) -> Resul
             .map_err(CheckError::View)?
             .ok_or_else(|| Refusal::Missing(name.clone()))?;
         allowed(&present, by)?;
-        if present.resource.protect {
+        if present.resource.protect && !clauses::can_destroy(agreement, &present.resource.kind) {
             return Err(Refusal::Protected(name.clone()).into());
         }
         let mut left = view.dependents(name).map_err(CheckError::View)?;
@@ -289,6 +344,13 @@ fn unique(resources: &[Resource]) -> Result<BTreeMap<ResourceName, &Resource>, R
     for resource in resources {
         if batch.insert(resource.name.clone(), resource).is_some() {
             return Err(Refusal::Twice(resource.name.clone()));
+        }
+        if let Some((dimension, found)) = resource.size.unwrap_or_default().excess() {
+            return Err(Refusal::Size {
+                resource: resource.name.clone(),
+                dimension: dimension.word(),
+                found,
+            });
         }
     }
     Ok(batch)

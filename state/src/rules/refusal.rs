@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use super::{MAX_DEPENDENCIES, MAX_ITEMS};
+use super::{Breach, MAX_DEPENDENCIES, MAX_ITEMS};
 use crate::acts::ActRefusal;
 use crate::agreement::{AgreementError, Role};
 use crate::canonical::Digest;
 use crate::ids::{MemberId, MspId, OutputName, ResourceName};
+use crate::size::MAX_AMOUNT;
 use crate::time::Timestamp;
 
 /// Why a change is refused. Nothing of it is taken.
@@ -148,6 +149,19 @@ pub enum Refusal {
         limit: u32,
         /// What it would be.
         would_be: u64,
+    },
+    /// A clause of the agreement.
+    #[error(transparent)]
+    Clause(#[from] Breach),
+    /// An amount that can't be meant.
+    #[error("resource {resource}: size.{dimension} is {found}; the limit is {MAX_AMOUNT}")]
+    Size {
+        /// The resource.
+        resource: ResourceName,
+        /// Which amount.
+        dimension: &'static str,
+        /// What it says.
+        found: u64,
     },
 }
 

@@ -80,10 +80,15 @@ impl Channel {
 
     /// A channel whose two members agreed.
     pub(crate) fn agreed(city: &Actor, acme: &Actor) -> Self {
+        Self::agreed_on(&agreement(), city, acme)
+    }
+
+    /// A channel whose two members agreed on this.
+    pub(crate) fn agreed_on(agreement: &Value, city: &Actor, acme: &Actor) -> Self {
         let mut channel = Self::new();
         channel.accept(city, "register", &json!({ "member": "city", "role": "data-service-provider" }));
         channel.accept(acme, "register", &json!({ "member": "acme", "role": "value-service-provider" }));
-        channel.accept(city, "constitute", &agreement());
+        channel.accept(city, "constitute", agreement);
         let digest = channel.desired.agreement().unwrap().digest;
         channel.accept(acme, "accept", &json!({ "digest": digest }));
         assert!(channel.desired.agreement().unwrap().in_force);
@@ -205,10 +210,16 @@ impl Channel {
             put(records::retired(name), canonical::bytes(&kept(ordered)).unwrap());
         }
         if !self.desired.resources().is_empty() || !self.desired.retired().is_empty() {
+            let clauses = self.desired.in_force().and_then(|agreement| agreement.clauses.as_ref());
+            let quotas = clauses.is_some_and(|clauses| !clauses.quotas.is_empty());
             let usage = Usage {
                 resources: self.desired.resources().len() as u64,
+                totals: quotas.then(|| self.desired.resources().values().map(|ordered| &ordered.resource).collect()),
             };
             put(records::USAGE.into(), canonical::bytes(&usage).unwrap());
+        }
+        for record in self.desired.records().iter() {
+            put(record.key(), canonical::bytes(record).unwrap());
         }
         out
     }
