@@ -20,6 +20,7 @@ use state::inventory::Inventory;
 use state::observation::Observation;
 use state::plan::{Action, Base, Finding, Plan};
 use state::report::{Condition, ResourceStatus};
+use state::rules::Verdict;
 use state::time::Timestamp;
 use thiserror::Error;
 use tokio::sync::Mutex;
@@ -528,8 +529,8 @@ impl Controller {
         Ok(actual.inventory().clone())
     }
 
-    /// Plans what would be done if these events were on the ledger, submitted by this member now. Never writes.
-    pub async fn preview(&self, events: Vec<EventBody>) -> Result<Plan, PassError> {
+    /// Plans what would be done if this event were on the ledger, submitted by this member now, and approved. Never writes.
+    pub async fn preview(&self, body: EventBody) -> Result<Preview, PassError> {
         let mut memory = self.memory.lock().await;
         let (loaded, mut actual) = self.load(&mut memory, None).await?;
         let mut desired = DesiredState::clone(&loaded.desired);
@@ -538,25 +539,33 @@ impl Controller {
             Some(record) => record.msp.clone(),
             None => return Err(PassError::Stranger(member.clone())),
         };
-        for (index, body) in (1u64..).zip(events) {
-            let event = LedgerEvent {
-                channel: self.settings.channel.clone(),
-                source: Provenance {
-                    position: Position {
-                        block: loaded.position.block + index,
-                        tx: 0,
-                    },
-                    tx_id: TxId::new(planner::NOT_SUBMITTED).expect("64 zeros are hexadecimal digits"),
-                    at: (self.settings.clock)(),
-                    by: member.clone(),
+        let event = LedgerEvent {
+            channel: self.settings.channel.clone(),
+            source: Provenance {
+                position: Position {
+                    block: loaded.position.block + 1,
+                    tx: 0,
                 },
-                msp: msp.clone(),
-                body,
-            };
-            desired.apply(&event).map_err(PassError::Refused)?;
-        }
-        Ok(self.look(Mode::ObserveOnly, &loaded, &desired, &mut actual).await?.plan)
+                tx_id: TxId::new(planner::NOT_SUBMITTED).expect("64 zeros are hexadecimal digits"),
+                at: (self.settings.clock)(),
+                by: member.clone(),
+            },
+            msp,
+            body,
+        };
+        let verdict = desired.foresee(&event).map_err(PassError::Refused)?;
+        let plan = self.look(Mode::ObserveOnly, &loaded, &desired, &mut actual).await?.plan;
+        Ok(Preview { plan, verdict })
     }
+}
+
+/// What a change would do that is not submitted yet.
+#[derive(Debug)]
+pub struct Preview {
+    /// What would be done once it is in force.
+    pub plan: Plan,
+    /// Whether it would be in force at once.
+    pub verdict: Verdict,
 }
 
 /// Whether everything is as it was ordered.

@@ -112,7 +112,7 @@ pub struct Execution<'a> {
 
 /// One call to a provider, ready to be made.
 enum Call {
-    Apply(Resource),
+    Apply(Box<Resource>),
     Delete { external: String },
     Release { external: String },
 }
@@ -289,7 +289,7 @@ impl Execution<'_> {
         actual.record(entry)?;
         actual.keep_scripts(&resource.kind, &resource.name, scripts);
         resource.depends_on = step.resource.depends_on.clone();
-        Ok(Prepared::Call(provider, Call::Apply(resource)))
+        Ok(Prepared::Call(provider, Call::Apply(Box::new(resource))))
     }
 
     async fn call(&self, provider: &dyn Provider, step: &Step, call: Call) -> Answer {

@@ -3,6 +3,7 @@
 use chaincode::records::{AgreementRecord, MemberRecord, OrderedRecord};
 use ledger_sync::{Committed, EvaluateError, Ledger, SubmitError};
 use serde::{Deserialize, Serialize};
+use state::acts::approvals::ProposalRecord;
 use state::agreement::Agreement;
 use state::canonical::{self, CanonicalError, Digest};
 use state::ids::{Channel, MemberId, ResourceName};
@@ -128,7 +129,7 @@ impl Voice<'_> {
             Document::Retirement(names) => {
                 let listed = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 let committed = self.submit("retire", &serde_json::json!({ "resources": names })).await?;
-                Ok(vec![said(format!("retired {listed}"), committed)])
+                Ok(vec![self.changed("retire", "retired", &listed, committed).await])
             }
         }
     }
@@ -244,10 +245,22 @@ impl Voice<'_> {
 
     async fn resources(&self, function: &str, word: &str, resources: &[Resource]) -> Result<Said, SubmissionError> {
         let committed = self.submit(function, &serde_json::json!({ "resources": resources })).await?;
-        Ok(said(
-            format!("{word} {}", names(resources.iter().map(|resource| &resource.name))),
-            committed,
-        ))
+        let listed = names(resources.iter().map(|resource| &resource.name));
+        Ok(self.changed(function, word, &listed, committed).await)
+    }
+
+    /// Tells what a committed change did: it is in force, or waits for approvals.
+    async fn changed(&self, function: &str, word: &str, listed: &str, committed: Committed) -> Said {
+        // It is on the ledger whatever becomes of this question.
+        let found = self.find::<ProposalRecord>("proposal", &committed.tx_id).await;
+        match found.ok().flatten() {
+            Some(_) => {
+                let id = committed.tx_id.get(..12).unwrap_or(&committed.tx_id);
+                let what = format!("proposed to {function} {listed}: it waits for approvals, charter approvals show {id}");
+                said(what, committed)
+            }
+            None => said(format!("{word} {listed}"), committed),
+        }
     }
 
     async fn submit<T: Serialize>(&self, function: &str, argument: &T) -> Result<Committed, SubmissionError> {

@@ -622,15 +622,11 @@ async fn an_order_is_previewed_without_a_trace() {
     let charter = town.charter();
     town.converge(&charter).await;
     let commits = town.commits();
-    let order = |value| {
-        vec![EventBody::ResourcesOrdered {
-            resources: vec![resource(value)],
-        }]
+    let order = |value| EventBody::ResourcesOrdered {
+        resources: vec![resource(value)],
     };
-    let plan = charter
-        .preview(order(json!({ "name": "cache", "depends_on": ["db"] })))
-        .await
-        .unwrap();
+    let foreseen = charter.preview(order(json!({ "name": "cache", "depends_on": ["db"] }))).await;
+    let plan = foreseen.unwrap().plan;
     assert_eq!(plan.steps.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["cache"]);
     let refused = charter.preview(order(json!({ "name": "cache", "depends_on": ["nowhere"] }))).await;
     assert!(matches!(refused, Err(PassError::Refused(_))));

@@ -15,7 +15,7 @@ use crate::ids::{Channel, MemberId, MspId, ResourceName};
 use crate::paths::{self, FileChange};
 use crate::records::{AnyRecord, Books, Collection, Records, Submitted};
 use crate::resource::Resource;
-use crate::rules::{self, Acceptance, Change, CheckError, InForce, Membership, Proposed, Refusal, View};
+use crate::rules::{self, Acceptance, Change, CheckError, InForce, Membership, Proposed, Refusal, Verdict, View};
 use crate::size::Totals;
 use crate::sorted;
 
@@ -208,36 +208,28 @@ impl DesiredState {
                 msp: event.msp.clone(),
             });
         }
+        if let Some(change) = change(&event.body) {
+            self.check(event, change)?;
+            return self.change(&event.source, change);
+        }
         match &event.body {
             EventBody::MemberRegistered { .. } | EventBody::ReportSubmitted { .. } => Err(Rejection::Report),
             EventBody::AgreementConstituted { agreement, digest } => self.constitute(event, agreement, *digest),
             EventBody::AgreementAccepted { digest, in_force } => self.accept(event, *digest, *in_force),
-            EventBody::ResourcesOrdered { resources } => {
-                self.check(event, Change::Order(resources))?;
-                resources
-                    .iter()
-                    .map(|resource| self.put(&event.source, resource))
-                    .collect::<Result<Vec<_>, _>>()
-                    .map(flatten)
-            }
-            EventBody::ResourcesAmended { resources } => {
-                self.check(event, Change::Amend(resources))?;
-                resources
-                    .iter()
-                    .map(|resource| self.put(&event.source, resource))
-                    .collect::<Result<Vec<_>, _>>()
-                    .map(flatten)
-            }
-            EventBody::ResourcesRetired { resources } => {
-                self.check(event, Change::Retire(resources))?;
-                resources
-                    .iter()
-                    .map(|name| self.retire(&event.source, name))
-                    .collect::<Result<Vec<_>, _>>()
-                    .map(flatten)
-            }
             body => self.act(event, body),
         }
+    }
+
+    /// Takes in an event as if the change in it had been approved, to see what it would do. Tells whether it would be in force at once.
+    pub fn foresee(&mut self, event: &LedgerEvent) -> Result<Verdict, Rejection> {
+        let (change, source) = (change(&event.body), &event.source);
+        let Some(change) = change else {
+            self.apply(event)?;
+            return Ok(Verdict::Now);
+        };
+        let verdict = rules::check(&mut Present(self), self.in_force(), &source.by, source.at, change)?;
+        self.change(source, change)?;
+        Ok(verdict)
     }
 
     /// Takes in an act: its records, and what it puts into force.
@@ -262,20 +254,11 @@ impl DesiredState {
                 by: member,
                 ..event.source.clone()
             };
-            match effect {
-                Effect::Order(member, resources) | Effect::Amend(member, resources) => {
-                    let source = by(member);
-                    for resource in &resources {
-                        changes.extend(self.put(&source, resource)?);
-                    }
-                }
-                Effect::Retire(member, names) => {
-                    let source = by(member);
-                    for name in &names {
-                        changes.extend(self.retire(&source, name)?);
-                    }
-                }
-            }
+            changes.extend(match effect {
+                Effect::Order(member, resources) => self.change(&by(member), Change::Order(&resources))?,
+                Effect::Amend(member, resources) => self.change(&by(member), Change::Amend(&resources))?,
+                Effect::Retire(member, names) => self.change(&by(member), Change::Retire(&names))?,
+            });
         }
         Ok(changes)
     }
@@ -341,6 +324,24 @@ impl DesiredState {
     fn check(&self, event: &LedgerEvent, change: Change<'_>) -> Result<(), Rejection> {
         let (by, at) = (&event.source.by, event.source.at);
         Ok(rules::check_at_once(&mut Present(self), self.in_force(), by, at, change)?)
+    }
+
+    /// Puts a change into force that the rules allow.
+    fn change(&mut self, source: &Provenance, change: Change<'_>) -> Result<Vec<FileChange>, Rejection> {
+        let mut changes = Vec::new();
+        match change {
+            Change::Order(resources) | Change::Amend(resources) => {
+                for resource in resources {
+                    changes.extend(self.put(source, resource)?);
+                }
+            }
+            Change::Retire(names) => {
+                for name in names {
+                    changes.extend(self.retire(source, name)?);
+                }
+            }
+        }
+        Ok(changes)
     }
 
     fn put(&mut self, source: &Provenance, resource: &Resource) -> Result<Vec<FileChange>, Rejection> {
@@ -424,8 +425,14 @@ impl DesiredState {
     }
 }
 
-fn flatten(changes: Vec<Vec<FileChange>>) -> Vec<FileChange> {
-    changes.into_iter().flatten().collect()
+/// The change of resources that an event is, if it is one.
+fn change(body: &EventBody) -> Option<Change<'_>> {
+    match body {
+        EventBody::ResourcesOrdered { resources } => Some(Change::Order(resources)),
+        EventBody::ResourcesAmended { resources } => Some(Change::Amend(resources)),
+        EventBody::ResourcesRetired { resources } => Some(Change::Retire(resources)),
+        _ => None,
+    }
 }
 
 pub(crate) fn file<T: Serialize>(path: String, value: &T) -> Result<FileChange, CanonicalError> {

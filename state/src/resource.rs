@@ -49,7 +49,7 @@ pub struct Resource {
     pub region: Option<Region>,
     /// How large it is, where the agreement has quotas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size: Option<Size>,
+    pub size: Option<Box<Size>>,
     /// What the provider is to make.
     #[serde(default)]
     pub spec: Spec,
@@ -83,6 +83,11 @@ impl Resource {
         let mut all = self.depends_on.clone();
         all.extend(self.spec.referred().cloned());
         all
+    }
+
+    /// How large it is, as far as that is stated.
+    pub fn size(&self) -> Size {
+        self.size.as_deref().copied().unwrap_or_default()
     }
 
     /// The digest of the resource as it was ordered.

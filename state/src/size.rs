@@ -145,7 +145,7 @@ pub struct Totals {
 impl Totals {
     /// Adds a resource.
     pub fn add(&mut self, resource: &Resource) {
-        let size = resource.size.unwrap_or_default();
+        let size = resource.size();
         self.all.each(&size, u64::saturating_add);
         self.owners
             .entry(resource.owner.clone())
@@ -155,7 +155,7 @@ impl Totals {
 
     /// Takes a resource out that was added.
     pub fn remove(&mut self, resource: &Resource) {
-        let size = resource.size.unwrap_or_default();
+        let size = resource.size();
         self.all.each(&size, u64::saturating_sub);
         if let Some(own) = self.owners.get_mut(&resource.owner) {
             own.each(&size, u64::saturating_sub);

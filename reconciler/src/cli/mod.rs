@@ -1,6 +1,7 @@
 //! The `charter` command: what it takes, and which file does it.
 
 mod access;
+mod approvals;
 mod chaincode;
 mod channel;
 mod down;
@@ -178,6 +179,11 @@ enum Command {
         #[arg(long, conflicts_with = "file")]
         pending: bool,
     },
+    /// Changes that have to be approved before they are in force: which wait, and saying yes or no.
+    Approvals {
+        #[command(subcommand)]
+        command: approvals::ApprovalsCommand,
+    },
     /// Stops applying on a channel; observing and reporting go on.
     Pause,
     /// Goes on applying.
@@ -321,6 +327,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Verify => verify::run(global).await,
         Command::Submit { file: Some(file), .. } => submit::run(global, &file).await,
         Command::Submit { file: None, .. } => submit::pending(global).await,
+        Command::Approvals { command } => approvals::run(global, &command).await,
         Command::Pause => pause::run(global, pause::Word::Pause).await,
         Command::Resume => pause::run(global, pause::Word::Resume).await,
         Command::Reconcile => pause::run(global, pause::Word::Reconcile).await,

@@ -12,13 +12,14 @@ use state::git::Store;
 use state::ids::{Channel, MemberId};
 use state::observation::Observation;
 use state::plan::{Plan, Severity};
+use state::rules::Verdict;
 
 use super::access::{self, Access};
 use super::error::{CliError, Consent, Doing, Exit};
 use super::{Format, Global, output, targets};
 use crate::config::Config;
 use crate::control::Control;
-use crate::controller::{Controller, Pass, PassError, PassOutcome};
+use crate::controller::{Controller, Pass, PassError, PassOutcome, Preview};
 use crate::document::Document;
 use crate::executor::StepResult;
 use crate::loaded::Heads;
@@ -52,12 +53,15 @@ pub(crate) async fn run(global: &Global, file: Option<&Path>, out: Option<&Path>
     for (config, channels) in selected {
         for channel in channels {
             let (plan, denied) = match &document {
-                Some(document) => (
-                    preview(&looking(&config, &channel)?, document)
-                        .await
-                        .map_err(|error| failed(&config, &channel, error))?,
-                    false,
-                ),
+                Some(document) => {
+                    let foreseen = preview(&looking(&config, &channel)?, document).await;
+                    let foreseen = foreseen.map_err(|error| failed(&config, &channel, error))?;
+                    if let Verdict::Awaits(clauses) = &foreseen.verdict {
+                        let clauses: Vec<String> = clauses.iter().map(|index| format!("clauses.approvals[{index}]")).collect();
+                        output::note(&format!("it would wait for approvals first: {}", clauses.join(", ")));
+                    }
+                    (foreseen.plan, false)
+                }
                 None => {
                     let outcome = observe(&config, &channel).await?;
                     for denial in &outcome.denials {
@@ -162,7 +166,7 @@ async fn level(store: &Store, channel: &Channel) -> Result<Heads, CliError> {
     .next(format!("charter reconcile --channel {channel}, or start the service")))
 }
 
-async fn preview(controller: &Controller, document: &Document) -> Result<Plan, PassError> {
+async fn preview(controller: &Controller, document: &Document) -> Result<Preview, PassError> {
     let event = match document.clone() {
         Document::Order(resources) => EventBody::ResourcesOrdered { resources },
         Document::Amendment(resources) => EventBody::ResourcesAmended { resources },
@@ -172,7 +176,7 @@ async fn preview(controller: &Controller, document: &Document) -> Result<Plan, P
             agreement: *agreement,
         },
     };
-    controller.preview(vec![event]).await
+    controller.preview(event).await
 }
 
 /// Plans, shows, asks, and does it once; or does what a kept plan says, if it is still the plan.

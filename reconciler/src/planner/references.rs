@@ -194,6 +194,7 @@ pub(super) fn with_spec(resource: &Resource, spec: Spec) -> Resource {
         kind: resource.kind.clone(),
         owner: resource.owner.clone(),
         region: resource.region.clone(),
+        size: resource.size.clone(),
         spec,
         depends_on: resource.depends_on.clone(),
         exports: resource.exports.clone(),
@@ -223,6 +224,7 @@ pub(super) fn unchanged(resource: &Resource, entry: &Entry) -> Result<bool, Cano
 
 fn same_frame(a: &Resource, b: &Resource) -> bool {
     a.region == b.region
+        && a.size == b.size
         && a.exports == b.exports
         && a.on_retire == b.on_retire
         && a.on_drift == b.on_drift

@@ -154,7 +154,7 @@ fn limits(clauses: &Clauses) -> impl Iterator<Item = (usize, &QuotaClause, Dimen
 fn quotas(clauses: &Clauses, changed: &[&Resource], before: &Totals, after: &Totals) -> Result<(), Breach> {
     for (index, quota, dimension, limit) in limits(clauses) {
         let counts = |resource: &&&Resource| quota.owner.as_ref().is_none_or(|owner| *owner == resource.owner);
-        let unstated = |resource: &&&Resource| resource.size.unwrap_or_default().of(dimension).is_none();
+        let unstated = |resource: &&&Resource| resource.size().of(dimension).is_none();
         if let Some(resource) = changed.iter().filter(counts).find(unstated) {
             return Err(Breach::Unstated {
                 resource: resource.name.clone(),

@@ -345,7 +345,7 @@ fn unique(resources: &[Resource]) -> Result<BTreeMap<ResourceName, &Resource>, R
         if batch.insert(resource.name.clone(), resource).is_some() {
             return Err(Refusal::Twice(resource.name.clone()));
         }
-        if let Some((dimension, found)) = resource.size.unwrap_or_default().excess() {
+        if let Some((dimension, found)) = resource.size().excess() {
             return Err(Refusal::Size {
                 resource: resource.name.clone(),
                 dimension: dimension.word(),

@@ -1,0 +1,235 @@
+//! `approvals`: changes that have to be approved before they are in force.
+
+use clap::Subcommand;
+use serde::Serialize;
+use serde_json::json;
+use state::acts::approvals::{ProposalRecord, Standing};
+use state::desired::{DesiredState, Present};
+use state::ids::{Channel, TxId};
+
+use super::error::{CliError, Doing, Exit};
+use super::{Format, Global, access::Access, output, submit, targets};
+use crate::config::Config;
+use crate::submission::Voice;
+use crate::view::ChannelView;
+
+/// The fewest digits that name a proposal.
+const FEWEST_DIGITS: usize = 4;
+
+/// What to do about proposals.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApprovalsCommand {
+    /// Lists the changes that wait for approvals.
+    List {
+        /// Those that are settled too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Shows a proposal: what it would change, who has to approve it, and who has spoken.
+    Show {
+        /// The first digits of its id, at least four.
+        id: String,
+    },
+    /// Approves a proposal; with the last approval that it needs it is in force.
+    Approve {
+        /// The first digits of its id, at least four.
+        id: String,
+    },
+    /// Rejects a proposal.
+    Reject {
+        /// The first digits of its id, at least four.
+        id: String,
+    },
+    /// Takes an own proposal back.
+    Withdraw {
+        /// The first digits of its id, at least four.
+        id: String,
+    },
+}
+
+/// Runs a command of approvals.
+pub(crate) async fn run(global: &Global, command: &ApprovalsCommand) -> Result<Exit, CliError> {
+    match command {
+        ApprovalsCommand::List { all } => list(global, *all),
+        ApprovalsCommand::Show { id } => show(global, id),
+        ApprovalsCommand::Approve { id } => say(global, id, "approve", "approved").await,
+        ApprovalsCommand::Reject { id } => say(global, id, "reject", "rejected").await,
+        ApprovalsCommand::Withdraw { id } => say(global, id, "retract", "withdrew").await,
+    }
+}
+
+/// A proposal for people and programs.
+#[derive(Serialize)]
+struct Shown<'a> {
+    channel: &'a Channel,
+    id: &'a TxId,
+    #[serde(flatten)]
+    record: &'a ProposalRecord,
+    standing: Vec<Standing>,
+}
+
+fn shown<'a>(channel: &'a Channel, desired: &DesiredState, record: &'a ProposalRecord) -> Shown<'a> {
+    let standing = desired.in_force().map_or_else(Vec::new, |agreement| {
+        let found = record.standing(&mut Present(desired), agreement);
+        found.unwrap_or_else(|never| match never {})
+    });
+    Shown {
+        channel,
+        id: &record.proposed.tx_id,
+        record,
+        standing,
+    }
+}
+
+impl Shown<'_> {
+    fn state(&self) -> String {
+        match &self.record.settled {
+            Some(settled) => settled.how.word().to_owned(),
+            None => self.standing.iter().map(words).collect::<Vec<_>>().join(", "),
+        }
+    }
+}
+
+fn words(standing: &Standing) -> String {
+    format!("clauses.approvals[{}]: {} of {}", standing.clause, standing.have, standing.need)
+}
+
+fn list(global: &Global, all: bool) -> Result<Exit, CliError> {
+    let mut views = Vec::new();
+    for (channel, configs) in targets::by_channel(global)? {
+        let Some(config) = targets::newest(&configs, &channel) else {
+            continue;
+        };
+        views.push((channel.clone(), view(config, &channel)?));
+    }
+    let found: Vec<Shown<'_>> = views
+        .iter()
+        .flat_map(|(channel, view)| {
+            let records = view.desired.records().all::<ProposalRecord>();
+            records.map(move |record| shown(channel, &view.desired, record))
+        })
+        .filter(|proposal| all || proposal.record.settled.is_none())
+        .collect();
+    if global.output == Format::Json {
+        output::json(&found)?;
+        return Ok(Exit::Clean);
+    }
+    if found.is_empty() {
+        output::note(if all {
+            "nothing was ever proposed"
+        } else {
+            "nothing waits for an approval"
+        });
+        return Ok(Exit::Clean);
+    }
+    let row = |proposal: &Shown<'_>| {
+        vec![
+            proposal.channel.to_string(),
+            short(proposal.id),
+            proposal.record.proposed.by.to_string(),
+            what(proposal.record),
+            proposal.state(),
+        ]
+    };
+    output::table(&["channel", "proposal", "by", "change", "state"], found.iter().map(row).collect());
+    Ok(Exit::Clean)
+}
+
+fn show(global: &Global, id: &str) -> Result<Exit, CliError> {
+    let config = targets::one(global)?;
+    let channel = targets::one_channel(global, &config)?;
+    let view = view(&config, &channel)?;
+    let record = find(&view.desired, &channel, id)?;
+    let proposal = shown(&channel, &view.desired, record);
+    if global.output == Format::Json {
+        output::json(&proposal)?;
+        return Ok(Exit::Clean);
+    }
+    output::line(&format!("proposal   {}", proposal.id));
+    let proposed = &record.proposed;
+    output::line(&format!("proposed   by {} at {}", proposed.by, proposed.at));
+    output::line(&format!("would      {}", what(record)));
+    for standing in &proposal.standing {
+        output::line(&format!("needs      {}", words(standing)));
+    }
+    for (member, submitted) in &record.approved {
+        output::line(&format!("approved   by {member} at {}", submitted.at));
+    }
+    for (member, submitted) in &record.rejected {
+        output::line(&format!("rejected   by {member} at {}", submitted.at));
+    }
+    if let Some(settled) = &record.settled {
+        output::line(&format!("{:<10} by {} at {}", settled.how.word(), settled.by.by, settled.by.at));
+    }
+    Ok(Exit::Clean)
+}
+
+async fn say(global: &Global, id: &str, function: &str, did: &str) -> Result<Exit, CliError> {
+    let config = targets::one(global)?;
+    let channel = targets::one_channel(global, &config)?;
+    let access = Access::open(global).await?;
+    let ledger = access.connect(&config)?;
+    submit::take_in(&config, &channel, ledger.clone()).await?;
+    let (id, change) = {
+        let view = view(&config, &channel)?;
+        let record = find(&view.desired, &channel, id)?;
+        (record.proposed.tx_id.clone(), what(record))
+    };
+    let voice = Voice {
+        ledger: ledger.as_ref(),
+        channel: &channel,
+        member: &config.member,
+    };
+    let said = voice
+        .act(function, &json!({ "id": id }), format!("{did} proposal {}: {change}", short(&id)))
+        .await;
+    let said = said.map_err(|error| CliError::new(format!("proposal {} stays as it is", short(&id))).because(error))?;
+    output::line(&submit::line(&said));
+    if let Ok(Some(record)) = voice.find::<ProposalRecord>("proposal", id.as_str()).await {
+        let settled = record.settled.map_or("it waits for others", |settled| match settled.how {
+            state::acts::approvals::Settlement::InForce => "it is in force",
+            state::acts::approvals::Settlement::Rejected => "it can't be approved any more",
+            state::acts::approvals::Settlement::Withdrawn => "nobody can approve it any more",
+        });
+        output::note(settled);
+    }
+    submit::take_in(&config, &channel, ledger.clone()).await?;
+    access.close().await?;
+    Ok(Exit::Clean)
+}
+
+fn view(config: &Config, channel: &Channel) -> Result<ChannelView, CliError> {
+    let store = targets::store(config)?;
+    ChannelView::load(&store, channel).doing(format!("cannot read channel {channel} of {}", config.member))
+}
+
+/// The proposal whose id starts with these digits.
+fn find<'a>(desired: &'a DesiredState, channel: &Channel, digits: &str) -> Result<&'a ProposalRecord, CliError> {
+    if digits.len() < FEWEST_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(CliError::new(format!("{digits:?} names no proposal")).next(format!(
+            "give at least {FEWEST_DIGITS} of the digits that charter approvals list shows"
+        )));
+    }
+    let digits = digits.to_ascii_lowercase();
+    let mut fitting = desired
+        .records()
+        .all::<ProposalRecord>()
+        .filter(|record| record.proposed.tx_id.as_str().starts_with(&digits));
+    match (fitting.next(), fitting.next()) {
+        (Some(record), None) => Ok(record),
+        (Some(_), Some(_)) => Err(CliError::new(format!("several proposals on {channel} start with {digits}")).next("give more digits")),
+        (None, _) => Err(CliError::new(format!("no proposal on {channel} starts with {digits}"))
+            .next(format!("charter approvals list --all --channel {channel}"))),
+    }
+}
+
+/// The digits of an id that people are shown.
+fn short(id: &TxId) -> String {
+    id.as_str().chars().take(12).collect()
+}
+
+fn what(record: &ProposalRecord) -> String {
+    let names = record.wanted.names();
+    let listed: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+    format!("{} {}", record.wanted.verb(), listed.join(", "))
+}
