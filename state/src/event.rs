@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::acts::keys::KeyPublished;
+use crate::acts::negotiations::{Acceptance, Request, Resulting, Tabled, Termination};
 use crate::acts::offers::{Offer, OfferNamed};
 use crate::agreement::{Agreement, Role};
 use crate::canonical::Digest;
@@ -124,6 +126,30 @@ pub enum EventBody {
     /// A member offers something no more.
     #[serde(rename = "charter.offer.withdrawn")]
     OfferWithdrawn(OfferNamed),
+    /// A member published the key that is sealed to for it.
+    #[serde(rename = "charter.key.published")]
+    KeyPublished(KeyPublished),
+    /// A member asked others to negotiate.
+    #[serde(rename = "charter.negotiation.requested")]
+    NegotiationRequested(Request),
+    /// A party put terms on the table.
+    #[serde(rename = "charter.negotiation.offered")]
+    NegotiationOffered(Box<Tabled>),
+    /// A consumer accepted them.
+    #[serde(rename = "charter.negotiation.accepted")]
+    NegotiationAccepted(Acceptance),
+    /// The provider agreed to them.
+    #[serde(rename = "charter.negotiation.agreed")]
+    NegotiationAgreed(Resulting),
+    /// A consumer found that they make the agreement.
+    #[serde(rename = "charter.negotiation.verified")]
+    NegotiationVerified(Resulting),
+    /// The provider closed the negotiation.
+    #[serde(rename = "charter.negotiation.finalized")]
+    NegotiationFinalized(Resulting),
+    /// A party ended it.
+    #[serde(rename = "charter.negotiation.terminated")]
+    NegotiationTerminated(Termination),
 }
 
 impl EventBody {
@@ -140,6 +166,14 @@ impl EventBody {
             EventBody::OfferPublished(_) => "charter.offer.published",
             EventBody::OfferAmended(_) => "charter.offer.amended",
             EventBody::OfferWithdrawn(_) => "charter.offer.withdrawn",
+            EventBody::KeyPublished(_) => "charter.key.published",
+            EventBody::NegotiationRequested(_) => "charter.negotiation.requested",
+            EventBody::NegotiationOffered(_) => "charter.negotiation.offered",
+            EventBody::NegotiationAccepted(_) => "charter.negotiation.accepted",
+            EventBody::NegotiationAgreed(_) => "charter.negotiation.agreed",
+            EventBody::NegotiationVerified(_) => "charter.negotiation.verified",
+            EventBody::NegotiationFinalized(_) => "charter.negotiation.finalized",
+            EventBody::NegotiationTerminated(_) => "charter.negotiation.terminated",
         }
     }
 
@@ -155,6 +189,14 @@ impl EventBody {
             | EventBody::ResourcesRetired { .. }
             | EventBody::ReportSubmitted { .. } => 1,
             EventBody::OfferPublished(_) | EventBody::OfferAmended(_) | EventBody::OfferWithdrawn(_) => 2,
+            EventBody::KeyPublished(_)
+            | EventBody::NegotiationRequested(_)
+            | EventBody::NegotiationOffered(_)
+            | EventBody::NegotiationAccepted(_)
+            | EventBody::NegotiationAgreed(_)
+            | EventBody::NegotiationVerified(_)
+            | EventBody::NegotiationFinalized(_)
+            | EventBody::NegotiationTerminated(_) => 2,
         }
     }
 }

@@ -23,6 +23,8 @@ pub mod report;
 pub mod reported;
 pub mod resource;
 pub mod rules;
+pub mod sealed;
 mod sorted;
 pub mod spec;
+pub mod terms;
 pub mod time;

@@ -13,6 +13,7 @@ mod effect;
 mod error;
 mod member;
 pub mod memory;
+mod negotiations;
 mod reads;
 pub mod records;
 mod report;
@@ -25,6 +26,8 @@ pub use error::ALREADY_RECORDED;
 use effect::{Call, ok};
 use error::Refused;
 use snapshot::Snapshot;
+use state::acts::keys::KeyRecord;
+use state::acts::negotiations::{NegotiationRecord, SealedRecord};
 use state::acts::offers::OfferRecord;
 use state::event::EventBody;
 use stub::{Invocation, Response, Stub};
@@ -33,7 +36,7 @@ use stub::{Invocation, Response, Stub};
 pub const NAME: &str = "charter";
 
 /// The functions: first those that change the state, then those that only read it.
-pub const FUNCTIONS: [&str; 17] = [
+pub const FUNCTIONS: [&str; 29] = [
     "register",
     "constitute",
     "accept",
@@ -44,6 +47,14 @@ pub const FUNCTIONS: [&str; 17] = [
     "publish",
     "republish",
     "withdraw",
+    "publish_key",
+    "negotiate_request",
+    "negotiate_offer",
+    "negotiate_accept",
+    "negotiate_agree",
+    "negotiate_verify",
+    "negotiate_finalize",
+    "negotiate_terminate",
     "agreement",
     "member",
     "resource",
@@ -51,6 +62,10 @@ pub const FUNCTIONS: [&str; 17] = [
     "head",
     "offer",
     "offers",
+    "key",
+    "negotiation",
+    "negotiations",
+    "sealed",
 ];
 
 /// Runs one transaction. It is total: no input makes it panic, and a refusal writes nothing.
@@ -74,6 +89,8 @@ fn run(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Result<Response, Ref
         "publish" => acts::act(snapshot, &call, "publish", rest, EventBody::OfferPublished)?,
         "republish" => acts::act(snapshot, &call, "republish", rest, EventBody::OfferAmended)?,
         "withdraw" => acts::act(snapshot, &call, "withdraw", rest, EventBody::OfferWithdrawn)?,
+        "publish_key" => acts::act(snapshot, &call, "publish_key", rest, EventBody::KeyPublished)?,
+        negotiate if negotiate.starts_with("negotiate_") => negotiations::run(snapshot, &call, negotiate, rest)?,
         read => return answer(snapshot, read, rest).map(ok),
     };
     effect.commit(stub, call)
@@ -89,6 +106,10 @@ fn answer(snapshot: &mut Snapshot<'_>, function: &str, rest: &[Vec<u8>]) -> Resu
         "head" => reads::head(snapshot, rest),
         "offer" => reads::record::<OfferRecord>(snapshot, "offer", rest),
         "offers" => reads::records::<OfferRecord>(snapshot, "offers", rest),
+        "key" => reads::record::<KeyRecord>(snapshot, "key", rest),
+        "negotiation" => reads::record::<NegotiationRecord>(snapshot, "negotiation", rest),
+        "negotiations" => reads::records::<NegotiationRecord>(snapshot, "negotiations", rest),
+        "sealed" => reads::record::<SealedRecord>(snapshot, "sealed", rest),
         other => Err(Refused::Function(other.to_owned())),
     }
 }

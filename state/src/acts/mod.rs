@@ -3,6 +3,8 @@
 //! A rule runs over [`Books`], so it is the same code in the chaincode on the ledger, where a follower runs a transaction again,
 //! and where a follower takes the event in. It decides everything and writes nothing: what it gives is [`Taken`].
 
+pub mod keys;
+pub mod negotiations;
 pub mod offers;
 
 use thiserror::Error;
@@ -78,6 +80,12 @@ pub enum ActRefusal {
     /// An offer.
     #[error(transparent)]
     Offer(#[from] offers::OfferRefusal),
+    /// A key that is sealed to.
+    #[error(transparent)]
+    Key(#[from] keys::KeyRefusal),
+    /// A negotiation.
+    #[error(transparent)]
+    Negotiation(#[from] negotiations::NegotiationRefusal),
     /// The event is none of these.
     #[error("the event is not an act that this Charter knows")]
     Unknown,
@@ -88,6 +96,8 @@ impl ActRefusal {
     pub fn fault(&self) -> Fault {
         match self {
             ActRefusal::Offer(refusal) => refusal.fault(),
+            ActRefusal::Key(refusal) => refusal.fault(),
+            ActRefusal::Negotiation(refusal) => refusal.fault(),
             ActRefusal::Unknown => Fault::Bad,
         }
     }
@@ -96,6 +106,8 @@ impl ActRefusal {
     pub fn reason(&self) -> &'static str {
         match self {
             ActRefusal::Offer(refusal) => refusal.reason(),
+            ActRefusal::Key(refusal) => refusal.reason(),
+            ActRefusal::Negotiation(refusal) => refusal.reason(),
             ActRefusal::Unknown => "the event is not an act",
         }
     }
@@ -107,6 +119,14 @@ pub fn take<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, body: &EventB
         EventBody::OfferPublished(offer) => offers::publish(books, source, offer),
         EventBody::OfferAmended(offer) => offers::amend(books, source, offer),
         EventBody::OfferWithdrawn(named) => offers::withdraw(books, source, named),
+        EventBody::KeyPublished(said) => keys::publish(books, source, said),
+        EventBody::NegotiationRequested(said) => negotiations::request(books, source, said),
+        EventBody::NegotiationOffered(said) => negotiations::offer(books, source, said),
+        EventBody::NegotiationAccepted(said) => negotiations::accept(books, source, said),
+        EventBody::NegotiationAgreed(said) => negotiations::agree(books, source, said),
+        EventBody::NegotiationVerified(said) => negotiations::verify(books, source, said),
+        EventBody::NegotiationFinalized(said) => negotiations::finalize(books, source, said),
+        EventBody::NegotiationTerminated(said) => negotiations::terminate(books, source, said),
         EventBody::MemberRegistered { .. }
         | EventBody::AgreementConstituted { .. }
         | EventBody::AgreementAccepted { .. }

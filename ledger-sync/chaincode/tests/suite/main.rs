@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "these are tests, their helpers included")]
 
 mod channel;
+mod negotiation_properties;
+mod negotiations;
 mod properties;
 mod refusals;
 mod reports;
