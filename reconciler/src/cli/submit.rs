@@ -107,7 +107,7 @@ pub(crate) async fn pending(global: &Global) -> Result<Exit, CliError> {
 }
 
 /// Lets the member's own store have what was said at once, for `plan` and `status`; a running service has it already.
-async fn take_in(config: &Config, channel: &Channel, ledger: Arc<dyn Ledger>) -> Result<(), CliError> {
+pub(crate) async fn take_in(config: &Config, channel: &Channel, ledger: Arc<dyn Ledger>) -> Result<(), CliError> {
     let Ok(_held) = Control::new(config.folder()).hold() else {
         return Ok(());
     };
