@@ -82,6 +82,25 @@ mod tests {
         assert_eq!(read, Document::Order(own.to_vec()));
     }
 
+    /// What the examples negotiate is what they submit: the agreement, and each member's orders.
+    #[test]
+    fn the_examples_come_to_the_examples_documents() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/smart-city");
+        for (file, version, members) in [
+            ("counter.yaml", "v1", &["city", "breeze"][..]),
+            ("terms-2.yaml", "v2", &["city", "breeze", "tram"]),
+        ] {
+            let terms = super::read(&folder.join("market").join(file)).unwrap();
+            let outcome = terms.outcome().unwrap();
+            let document = |name: &str| Document::read(&folder.join(version).join(format!("{name}.yaml"))).unwrap();
+            assert_eq!(document("agreement"), Document::Agreement(Box::new(outcome.agreement.clone())));
+            for member in members {
+                let own = outcome.orders_of(&member.parse().unwrap());
+                assert_eq!(document(member), Document::Order(own.to_vec()), "{file} {member}");
+            }
+        }
+    }
+
     #[test]
     fn what_does_not_fit_is_named_by_its_clause() {
         for (change, clause) in [

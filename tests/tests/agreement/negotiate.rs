@@ -92,9 +92,8 @@ fn what_two_negotiate_before_a_rival_is_what_they_accept_in_their_channel() {
     let world = market();
     let ledger = world.ledger();
     register(&world);
-    let first = world::smart_city().join("market/terms.yaml").display().to_string();
-    let text = std::fs::read_to_string(&first).unwrap();
-    let counter = world.file("counter.yaml", &text.replace("\"0.80\"", "\"0.70\""));
+    let example = |name: &str| world::smart_city().join("market").join(name).display().to_string();
+    let (first, counter) = (example("terms.yaml"), example("counter.yaml"));
 
     // Asked, offered, and countered.
     let asked = negotiate(&world, "breeze", &["request", "air", "--with", "city", "--provider", "city"]);
@@ -190,7 +189,7 @@ fn they_accept_it(world: &World, agreement: &str) {
     let orders = negotiate(world, "city", &["orders", "air"]).exits(0).stdout;
     submit("city", &world.file("orders.yaml", &orders))
         .exits(0)
-        .says(&["ordered open-data, air-quality"]);
+        .says(&["ordered open-data, air-quality, readings"]);
     negotiate(world, "tram", &["orders", "air"]).exits(1).says(&["not sealed to tram"]);
     let kept = world.store("city").git(&["show", "desired/smart-city-1:agreement.json"]).exits(0);
     let kept: Value = serde_json::from_str(&kept.stdout).unwrap();
@@ -234,6 +233,42 @@ fn everybody_has_the_same_history(world: &World, agreement: &str) {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!everything.contains(std::fs::read_to_string(&path).unwrap().trim()));
     }
+}
+
+#[test]
+fn three_agree_when_each_has_signed() {
+    let world = market();
+    let ledger = world.ledger();
+    register(&world);
+    let at = |member: &str, words: &[&str], state: &str| {
+        negotiate(&world, member, words).exits(0);
+        assert_eq!(shown(&world, "city")["state"], state, "after {words:?} of {member}");
+    };
+    let terms = world::smart_city().join("market/terms-2.yaml").display().to_string();
+    at(
+        "tram",
+        &["request", "air", "--with", "city,breeze", "--provider", "city"],
+        "REQUESTED",
+    );
+    at("breeze", &["key"], "REQUESTED");
+    at("city", &["offer", "air", "-f", &terms], "OFFERED");
+    at("breeze", &["accept", "air", "--round", "1"], "OFFERED");
+    negotiate(&world, "city", &["agree", "air", "--round", "1"])
+        .exits(1)
+        .says(&["negotiation air is OFFERED: agree is not possible now; possible: offer, accept, terminate"]);
+    at("tram", &["accept", "air", "--round", "1"], "ACCEPTED");
+    at("city", &["agree", "air", "--round", "1"], "AGREED");
+    at("tram", &["verify", "air"], "AGREED");
+    negotiate(&world, "tram", &["verify", "air"])
+        .exits(1)
+        .says(&["negotiation air: tram has done this already (verify) in round 1"]);
+    at("breeze", &["verify", "air"], "VERIFIED");
+    at("city", &["finalize", "air"], "FINALIZED");
+    let orders = negotiate(&world, "tram", &["orders", "air", "-o", "json"]).exits(0).json();
+    assert_eq!(orders["resources"][0]["name"], "timetable");
+    let all = ["city", "breeze", "tram"].map(|member| negotiate(&world, member, &["agreement", "air"]).exits(0).stdout);
+    assert!(all[0].contains("version: 2") && all.iter().all(|one| *one == all[0]), "{}", all[0]);
+    ledger.stop();
 }
 
 #[test]

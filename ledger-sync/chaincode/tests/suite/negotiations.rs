@@ -398,7 +398,7 @@ fn terms_are_sealed_to_every_party_and_to_nobody_else() {
         assert_eq!(channel.refuse(&CITY, "negotiate_offer", &argument), answer);
     }
     let mut long = tabled(1);
-    long["envelope"]["sealed"] = json!("A".repeat((64 * 1024 + TAG + 2) / 3 * 4 + 4));
+    long["envelope"]["sealed"] = json!("A".repeat((64 * 1024 + TAG).div_ceil(3) * 4 + 4));
     let found = channel.refuse(&CITY, "negotiate_offer", &long);
     assert!(
         found
