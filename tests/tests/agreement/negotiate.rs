@@ -33,32 +33,37 @@ fn market() -> World {
     world
 }
 
-/// Registers everybody on the market: there is no agreement there whose submission would.
-fn register(world: &World) {
+/// Sends a transaction of a member to the market without its Charter, as somebody who cheats would.
+fn send(world: &World, member: &str, msp: &str, function: &str, argument: &Value) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let address = std::fs::read_to_string(world.data().join("ledger/address")).unwrap();
+    let identity = world.member(member).join("identity");
+    let signer = PemSigner::from_msp_dir(&identity.join("msp"), msp).unwrap();
+    let config = GatewayConfig {
+        peers: vec![PeerConfig {
+            endpoint: format!("https://{}", address.trim()),
+            tls_ca_pem: std::fs::read(identity.join("tls-ca.pem")).unwrap(),
+            server_name: None,
+        }],
+        client_tls: None,
+        timeouts: Timeouts::default(),
+        pending: Pending::new(world.member(member).join("pending")),
+    };
+    runtime.block_on(async {
+        let ledger = GatewayClient::connect(config, Arc::new(signer)).unwrap();
+        let argument = argument.to_string().into_bytes();
+        ledger.submit(&"market".parse().unwrap(), function, vec![argument]).await.unwrap();
+    });
+}
+
+/// Registers everybody on the market: there is no agreement there whose submission would.
+fn register(world: &World) {
     for (member, msp, role) in [
         ("city", "CityMSP", "data-service-provider"),
         ("breeze", "BreezeMSP", "value-service-provider"),
         ("tram", "TramMSP", "value-service-provider"),
     ] {
-        let identity = world.member(member).join("identity");
-        let signer = PemSigner::from_msp_dir(&identity.join("msp"), msp).unwrap();
-        let config = GatewayConfig {
-            peers: vec![PeerConfig {
-                endpoint: format!("https://{}", address.trim()),
-                tls_ca_pem: std::fs::read(identity.join("tls-ca.pem")).unwrap(),
-                server_name: None,
-            }],
-            client_tls: None,
-            timeouts: Timeouts::default(),
-            pending: Pending::new(world.member(member).join("pending")),
-        };
-        let argument = json!({ "member": member, "role": role }).to_string().into_bytes();
-        runtime.block_on(async {
-            let ledger = GatewayClient::connect(config, Arc::new(signer)).unwrap();
-            ledger.submit(&"market".parse().unwrap(), "register", vec![argument]).await.unwrap();
-        });
+        send(world, member, msp, "register", &json!({ "member": member, "role": role }));
     }
 }
 
@@ -268,6 +273,40 @@ fn three_agree_when_each_has_signed() {
     assert_eq!(orders["resources"][0]["name"], "timetable");
     let all = ["city", "breeze", "tram"].map(|member| negotiate(&world, member, &["agreement", "air"]).exits(0).stdout);
     assert!(all[0].contains("version: 2") && all.iter().all(|one| *one == all[0]), "{}", all[0]);
+    ledger.stop();
+}
+
+#[test]
+fn who_cheats_is_found_out_before_anybody_signs() {
+    let world = market();
+    let ledger = world.ledger();
+    register(&world);
+    let terms = world::smart_city().join("market/counter.yaml").display().to_string();
+    negotiate(&world, "breeze", &["request", "air", "--with", "city", "--provider", "city"]).exits(0);
+    negotiate(&world, "city", &["offer", "air", "-f", &terms]).exits(0);
+
+    // The city puts the digest of other terms beside the same envelope.
+    let store = world.store("city");
+    let files = store.git(&["ls-tree", "-r", "--name-only", "desired/market"]).exits(0);
+    let path = files.lines().into_iter().find(|path| path.ends_with("/air-1.json")).unwrap();
+    let envelope = store.json::<Value>("desired/market", path)["envelope"].clone();
+    let other = format!("sha256:{}", "ab".repeat(32));
+    let cheat = json!({ "id": "air", "round": 2, "digest": other, "envelope": envelope });
+    send(&world, "city", "CityMSP", "negotiate_offer", &cheat);
+    negotiate(&world, "breeze", &["accept", "air", "--round", "2"])
+        .exits(1)
+        .says(&["nothing was accepted", "the envelope does not open"]);
+
+    // It agrees to honest terms, and says that they make another agreement.
+    negotiate(&world, "breeze", &["offer", "air", "-f", &terms]).exits(0);
+    let digest = shown(&world, "breeze")["rounds"][2]["digest"].clone();
+    let cheat = json!({ "id": "air", "round": 3, "digest": digest, "agreement": other });
+    send(&world, "city", "CityMSP", "negotiate_agree", &cheat);
+    negotiate(&world, "breeze", &["verify", "air"]).exits(1).says(&[
+        "nothing was verified",
+        "the one that the provider agreed to is another: don't sign it",
+    ]);
+    assert_eq!(shown(&world, "breeze")["state"], "AGREED");
     ledger.stop();
 }
 

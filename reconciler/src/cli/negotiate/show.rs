@@ -11,8 +11,8 @@ use super::super::error::CliError;
 use super::super::{Format, Global, output};
 use crate::negotiation::Table;
 
-/// How many negotiations are asked for at a time.
-const PAGE: u32 = 200;
+/// How many negotiations are asked for at a time: so many of the largest fit into one answer of a peer.
+const PAGE: u32 = 50;
 
 /// Which part of a list.
 #[derive(Debug, Args)]
