@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests, their helpers included")]
 
 mod channel;
+mod negotiating;
 mod negotiation_properties;
 mod negotiations;
 mod properties;

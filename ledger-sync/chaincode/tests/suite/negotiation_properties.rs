@@ -6,7 +6,7 @@ use state::acts::negotiations::NegotiationState;
 use state::event::EventBody;
 
 use crate::channel::{Actor, args};
-use crate::negotiations::{ACME, CITY, EVE, MOB, accepted, agree, at, key, request, resulting, tabled, terminated};
+use crate::negotiating::{ACME, CITY, EVE, MOB, accepted, agree, at, key, request, resulting, tabled, terminated};
 
 /// A move that anybody might try, in any state.
 fn a_try() -> impl Strategy<Value = (usize, &'static str, Value)> {
