@@ -1,5 +1,6 @@
 //! Terms as a file, and the documents that they come to.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use schemars::{Schema, schema_for};
@@ -45,6 +46,51 @@ pub fn agreement(agreement: &Agreement) -> Result<Value, serde_json::Error> {
 /// What a party orders, as the document that it submits there.
 pub fn order(resources: &[Resource]) -> Result<Value, serde_json::Error> {
     headed(DocumentKind::Order, &json!({ "resources": resources }))
+}
+
+/// A field in which two terms differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Which: names and numbers from 0, with slashes between them.
+    pub field: String,
+    /// What it was; none: nothing.
+    pub before: Option<Value>,
+    /// What it is; none: nothing.
+    pub after: Option<Value>,
+}
+
+/// Everything in which two terms differ, down to single fields.
+pub fn differences(before: &Terms, after: &Terms) -> Result<Vec<Difference>, serde_json::Error> {
+    let mut found = Vec::new();
+    compare(
+        String::new(),
+        Some(&serde_json::to_value(before)?),
+        Some(&serde_json::to_value(after)?),
+        &mut found,
+    );
+    Ok(found)
+}
+
+fn compare(field: String, before: Option<&Value>, after: Option<&Value>, found: &mut Vec<Difference>) {
+    match (before, after) {
+        (one, other) if one == other => {}
+        (Some(Value::Object(one)), Some(Value::Object(other))) => {
+            let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+            for name in names {
+                compare(format!("{field}/{name}"), one.get(name), other.get(name), found);
+            }
+        }
+        (Some(Value::Array(one)), Some(Value::Array(other))) => {
+            for index in 0..one.len().max(other.len()) {
+                compare(format!("{field}/{index}"), one.get(index), other.get(index), found);
+            }
+        }
+        _ => found.push(Difference {
+            field,
+            before: before.cloned(),
+            after: after.cloned(),
+        }),
+    }
 }
 
 fn headed<T: Serialize>(kind: DocumentKind, content: &T) -> Result<Value, serde_json::Error> {
@@ -99,6 +145,25 @@ mod tests {
                 assert_eq!(document(member), Document::Order(own.to_vec()), "{file} {member}");
             }
         }
+    }
+
+    #[test]
+    fn a_counter_offer_differs_in_what_it_changes() {
+        let (before, mut after) = (parsed(EXAMPLE).unwrap(), parsed(EXAMPLE).unwrap());
+        assert_eq!(differences(&before, &after).unwrap(), []);
+        after.agreement.parties[1].beta = "0.7".parse().ok();
+        after.permission.clear();
+        after.infrastructure[1].resources.pop();
+        let found = differences(&before, &after).unwrap();
+        let fields: Vec<&str> = found.iter().map(|one| one.field.as_str()).collect();
+        let expected = [
+            "/charter:agreement/parties/1/beta",
+            "/charter:infrastructure/1/resources/1",
+            "/permission",
+        ];
+        assert_eq!(fields, expected);
+        assert_eq!((&found[0].before, &found[0].after), (&Some(json!("0.8")), &Some(json!("0.7"))));
+        assert!(found[1].before.is_some() && found[1].after.is_none());
     }
 
     #[test]

@@ -107,6 +107,9 @@ pub(crate) enum NegotiateCommand {
         /// Which round (default: the last).
         #[arg(long, value_name = "N")]
         round: Option<u32>,
+        /// Print only what differs from this round.
+        #[arg(long, value_name = "N")]
+        against: Option<u32>,
     },
     /// Prints the agreement of a finalized negotiation, as its parties submit it in their channel.
     Agreement {
@@ -207,8 +210,12 @@ async fn shows(global: &Global, table: &Table<'_>, command: &NegotiateCommand) -
             .await
         }
         NegotiateCommand::Show { id } => show::one(global, table, &table.record(id).await.map_err(failed)?),
-        NegotiateCommand::Terms { id, round } => {
+        NegotiateCommand::Terms { id, round, against } => {
             let opened = table.open(id, *round).await.map_err(failed)?;
+            if against.is_some() {
+                let earlier = table.open(id, *against).await.map_err(failed)?;
+                return show::differences(global, &earlier, &opened);
+            }
             let whole = opened.round == opened.record.round();
             let terms = match opened.record.state {
                 NegotiationState::Finalized if whole => opened.salted.terms.agreed(),

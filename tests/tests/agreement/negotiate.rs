@@ -131,6 +131,9 @@ fn what_two_negotiate_before_a_rival_is_what_they_accept_in_their_channel() {
         .says(&["negotiation air is ACCEPTED: finalize is not possible now; possible: offer, agree, terminate"]);
     let read = negotiate(&world, "city", &["terms", "air", "-o", "json"]).exits(0).json();
     assert_eq!(beta(&read), "0.7");
+    let compared = negotiate(&world, "city", &["terms", "air", "--against", "1"]).exits(0);
+    let compared = compared.says(&["ROUND 1", "ROUND 2", "/charter:agreement/parties/1/beta", "\"0.8\"", "\"0.7\""]);
+    assert_eq!(compared.lines().len(), 2, "{compared}");
 
     // A new key reads new rounds; what was sealed to the old one stays readable.
     negotiate(&world, "city", &["key", "--renew"]).exits(0).says(&["published the key"]);

@@ -3,13 +3,15 @@
 use chaincode::arguments::RecordPage;
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 use state::acts::negotiations::{Move, NegotiationRecord};
 use state::ids::{MemberId, NegotiationId};
 use state::records::Submitted;
 
-use super::super::error::CliError;
+use super::super::error::{CliError, Doing};
 use super::super::{Format, Global, output};
-use crate::negotiation::Table;
+use crate::negotiation::{Opened, Table};
+use crate::terms;
 
 /// How many negotiations are asked for at a time: so many of the largest fit into one answer of a peer.
 const PAGE: u32 = 50;
@@ -125,6 +127,23 @@ pub(super) fn one(global: &Global, table: &Table<'_>, record: &NegotiationRecord
             output::line(&format!("  {}", command(record, step)));
         }
     }
+    Ok(())
+}
+
+/// Shows in what two rounds' terms differ.
+pub(super) fn differences(global: &Global, before: &Opened, after: &Opened) -> Result<(), CliError> {
+    let found = terms::differences(&before.salted.terms, &after.salted.terms).doing("the terms can't be compared")?;
+    if global.output == Format::Json {
+        return output::json(&found);
+    }
+    if found.is_empty() {
+        output::note("these rounds have the same terms");
+        return Ok(());
+    }
+    let cell = |value: &Option<Value>| value.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+    let rows = found.iter().map(|one| vec![one.field.clone(), cell(&one.before), cell(&one.after)]);
+    let heading = |opened: &Opened| format!("round {}", opened.round);
+    output::table(&["field", &heading(before), &heading(after)], rows.collect());
     Ok(())
 }
 
