@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use state::acts::approvals::{ProposalRecord, Wanted};
+use state::acts::negotiations::{NegotiationRecord, Resulting};
 use state::acts::offers::OfferRecord;
 use state::canonical::Digest;
 use state::desired::DesiredState;
 use state::event::{EventBody, LedgerEvent};
-use state::ids::{Channel, ResourceName, TxId};
+use state::ids::{Channel, NegotiationId, ResourceName, TxId};
 use state::report::{Condition, StepOutcome, StepReport};
 use state::reported::ReportedState;
 use state::resource::Resource;
@@ -133,6 +134,38 @@ pub(crate) fn of_desired(event: &LedgerEvent, desired: &DesiredState) -> Text {
             format!("proposal {} rejected by {by}: {settled}", short(&named.id))
         }
         EventBody::ChangeWithdrawn(named) => format!("proposal {} withdrawn by {by}", short(&named.id)),
+        EventBody::KeyPublished(said) => {
+            body.push(format!("- {}", said.key));
+            format!("publish a key of {by}")
+        }
+        EventBody::NegotiationRequested(said) => {
+            body.extend(said.parties.iter().map(|member| match *member == said.provider {
+                true => format!("- {member}, provider"),
+                false => format!("- {member}"),
+            }));
+            negotiation(&said.id, &format!("requested by {by}"), desired)
+        }
+        EventBody::NegotiationOffered(said) => {
+            body.push(format!("- round {}, terms {}", said.round, said.digest));
+            negotiation(&said.id, &format!("terms offered by {by}"), desired)
+        }
+        EventBody::NegotiationAccepted(said) => {
+            body.push(format!("- round {}, terms {}", said.round, said.digest));
+            negotiation(&said.id, &format!("terms accepted by {by}"), desired)
+        }
+        EventBody::NegotiationAgreed(said) => {
+            body.extend(resulting(said));
+            negotiation(&said.id, &format!("agreed by {by}"), desired)
+        }
+        EventBody::NegotiationVerified(said) => {
+            body.extend(resulting(said));
+            negotiation(&said.id, &format!("verified by {by}"), desired)
+        }
+        EventBody::NegotiationFinalized(said) => {
+            body.extend(resulting(said));
+            negotiation(&said.id, &format!("finalized by {by}"), desired)
+        }
+        EventBody::NegotiationTerminated(said) => negotiation(&said.id, &format!("terminated by {by}"), desired),
         // Reports have their own text; this arm keeps the match total.
         EventBody::ReportSubmitted { sequence, .. } => format!("report {sequence} from {by}"),
     };
@@ -157,6 +190,21 @@ fn proposed(wanted: &Wanted) -> Vec<String> {
 /// The first digits of a transaction's id.
 fn short(id: &TxId) -> &str {
     id.as_str().get(..12).unwrap_or(id.as_str())
+}
+
+/// What was done in a negotiation, and where it stands then. The reason for ending one is a member's own text, and stays in its record.
+fn negotiation(id: &NegotiationId, done: &str, desired: &DesiredState) -> String {
+    match desired.records().of::<NegotiationRecord>(id.as_str()) {
+        Some(record) => format!("negotiation {id}: {done}: {}", record.state),
+        None => format!("negotiation {id}: {done}"),
+    }
+}
+
+fn resulting(said: &Resulting) -> [String; 2] {
+    [
+        format!("- round {}, terms {}", said.round, said.digest),
+        format!("- agreement {}", said.agreement),
+    ]
 }
 
 fn accepted(event: &LedgerEvent, desired: &DesiredState) -> String {

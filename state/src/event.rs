@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::acts::approvals::{ProposalNamed, Wanted};
+use crate::acts::keys::KeyPublished;
+use crate::acts::negotiations::{Acceptance, Request, Resulting, Tabled, Termination};
 use crate::acts::offers::{Offer, OfferNamed};
 use crate::agreement::{Agreement, Role};
 use crate::canonical::Digest;
@@ -137,6 +139,30 @@ pub enum EventBody {
     /// A member takes its own proposal back.
     #[serde(rename = "charter.change.withdrawn")]
     ChangeWithdrawn(ProposalNamed),
+    /// A member published the key that is sealed to for it.
+    #[serde(rename = "charter.key.published")]
+    KeyPublished(KeyPublished),
+    /// A member asked others to negotiate.
+    #[serde(rename = "charter.negotiation.requested")]
+    NegotiationRequested(Request),
+    /// A party put terms on the table.
+    #[serde(rename = "charter.negotiation.offered")]
+    NegotiationOffered(Box<Tabled>),
+    /// A consumer accepted them.
+    #[serde(rename = "charter.negotiation.accepted")]
+    NegotiationAccepted(Acceptance),
+    /// The provider agreed to them.
+    #[serde(rename = "charter.negotiation.agreed")]
+    NegotiationAgreed(Resulting),
+    /// A consumer found that they make the agreement.
+    #[serde(rename = "charter.negotiation.verified")]
+    NegotiationVerified(Resulting),
+    /// The provider closed the negotiation.
+    #[serde(rename = "charter.negotiation.finalized")]
+    NegotiationFinalized(Resulting),
+    /// A party ended it.
+    #[serde(rename = "charter.negotiation.terminated")]
+    NegotiationTerminated(Termination),
 }
 
 impl EventBody {
@@ -157,6 +183,14 @@ impl EventBody {
             EventBody::ChangeApproved(_) => "charter.change.approved",
             EventBody::ChangeRejected(_) => "charter.change.rejected",
             EventBody::ChangeWithdrawn(_) => "charter.change.withdrawn",
+            EventBody::KeyPublished(_) => "charter.key.published",
+            EventBody::NegotiationRequested(_) => "charter.negotiation.requested",
+            EventBody::NegotiationOffered(_) => "charter.negotiation.offered",
+            EventBody::NegotiationAccepted(_) => "charter.negotiation.accepted",
+            EventBody::NegotiationAgreed(_) => "charter.negotiation.agreed",
+            EventBody::NegotiationVerified(_) => "charter.negotiation.verified",
+            EventBody::NegotiationFinalized(_) => "charter.negotiation.finalized",
+            EventBody::NegotiationTerminated(_) => "charter.negotiation.terminated",
         }
     }
 
@@ -176,13 +210,8 @@ impl EventBody {
             | EventBody::ResourcesAmended { .. }
             | EventBody::ResourcesRetired { .. }
             | EventBody::ReportSubmitted { .. } => 1,
-            EventBody::OfferPublished(_)
-            | EventBody::OfferAmended(_)
-            | EventBody::OfferWithdrawn(_)
-            | EventBody::ChangeProposed(_)
-            | EventBody::ChangeApproved(_)
-            | EventBody::ChangeRejected(_)
-            | EventBody::ChangeWithdrawn(_) => 2,
+            // Every other event came with this one.
+            _ => 2,
         }
     }
 }

@@ -41,6 +41,14 @@ fn is_label(value: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
+/// A label that leaves room for a round's number in a record's name.
+const SHORT_LABEL: &str = "^[a-z]([-a-z0-9]{0,46}[a-z0-9])?$";
+const SHORT_LABEL_RULE: &str = "use 1 to 48 lower-case letters, digits and '-', starting with a letter and not ending with '-'";
+
+fn is_short_label(value: &str) -> bool {
+    value.len() <= 48 && is_label(value)
+}
+
 fn is_msp_id(value: &str) -> bool {
     (1..=64).contains(&value.len())
         && value.as_bytes()[0].is_ascii_alphanumeric()
@@ -200,7 +208,7 @@ name!(
 );
 name!(
     /// The name of a negotiation, unique on its market.
-    NegotiationId, "the negotiation's name", is_label, LABEL, LABEL_RULE
+    NegotiationId, "the negotiation's name", is_short_label, SHORT_LABEL, SHORT_LABEL_RULE
 );
 name!(
     /// A Fabric transaction id: 64 lower-case hexadecimal digits.

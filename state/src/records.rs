@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::acts::approvals::ProposalRecord;
+use crate::acts::keys::KeyRecord;
+use crate::acts::negotiations::{NegotiationRecord, SealedRecord, sealed_id};
 use crate::acts::offers::OfferRecord;
 use crate::agreement::Agreement;
 use crate::ids::{MemberId, TxId};
@@ -115,6 +117,12 @@ collections! {
     Offer(OfferRecord) = "offer", "offers", |record| record.offer.id.to_string();
     /// Changes that have to be approved.
     Proposal(ProposalRecord) = "proposal", "proposals", |record| record.proposed.tx_id.to_string();
+    /// The keys that terms are sealed to.
+    Key(KeyRecord) = "key", "keys", |record| record.member.to_string();
+    /// Negotiations, without their terms.
+    Negotiation(NegotiationRecord) = "negotiation", "negotiations", |record| record.id.to_string();
+    /// Terms, sealed to the parties of their negotiation.
+    Sealed(SealedRecord) = "sealed", "sealed", |record| sealed_id(&record.id, record.round);
 }
 
 impl AnyRecord {

@@ -13,6 +13,7 @@ mod effect;
 mod error;
 mod member;
 pub mod memory;
+mod negotiations;
 mod reads;
 pub mod records;
 mod report;
@@ -26,6 +27,8 @@ use effect::{Call, ok};
 use error::Refused;
 use snapshot::Snapshot;
 use state::acts::approvals::ProposalRecord;
+use state::acts::keys::KeyRecord;
+use state::acts::negotiations::{NegotiationRecord, SealedRecord};
 use state::acts::offers::OfferRecord;
 use state::event::EventBody;
 use stub::{Invocation, Response, Stub};
@@ -34,7 +37,7 @@ use stub::{Invocation, Response, Stub};
 pub const NAME: &str = "charter";
 
 /// The functions: first those that change the state, then those that only read it.
-pub const FUNCTIONS: [&str; 22] = [
+pub const FUNCTIONS: &[&str] = &[
     "register",
     "constitute",
     "accept",
@@ -48,6 +51,14 @@ pub const FUNCTIONS: [&str; 22] = [
     "approve",
     "reject",
     "retract",
+    "publish_key",
+    "negotiate_request",
+    "negotiate_offer",
+    "negotiate_accept",
+    "negotiate_agree",
+    "negotiate_verify",
+    "negotiate_finalize",
+    "negotiate_terminate",
     "agreement",
     "member",
     "resource",
@@ -57,6 +68,10 @@ pub const FUNCTIONS: [&str; 22] = [
     "offers",
     "proposal",
     "proposals",
+    "key",
+    "negotiation",
+    "negotiations",
+    "sealed",
 ];
 
 /// Runs one transaction. It is total: no input makes it panic, and a refusal writes nothing.
@@ -83,6 +98,8 @@ fn run(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Result<Response, Ref
         "approve" => acts::act(snapshot, &call, "approve", rest, EventBody::ChangeApproved)?,
         "reject" => acts::act(snapshot, &call, "reject", rest, EventBody::ChangeRejected)?,
         "retract" => acts::act(snapshot, &call, "retract", rest, EventBody::ChangeWithdrawn)?,
+        "publish_key" => acts::act(snapshot, &call, "publish_key", rest, EventBody::KeyPublished)?,
+        negotiate if negotiate.starts_with("negotiate_") => negotiations::run(snapshot, &call, negotiate, rest)?,
         read => return answer(snapshot, read, rest).map(ok),
     };
     effect.commit(stub, call)
@@ -100,6 +117,10 @@ fn answer(snapshot: &mut Snapshot<'_>, function: &str, rest: &[Vec<u8>]) -> Resu
         "offers" => reads::records::<OfferRecord>(snapshot, "offers", rest),
         "proposal" => reads::record::<ProposalRecord>(snapshot, "proposal", rest),
         "proposals" => reads::records::<ProposalRecord>(snapshot, "proposals", rest),
+        "key" => reads::record::<KeyRecord>(snapshot, "key", rest),
+        "negotiation" => reads::record::<NegotiationRecord>(snapshot, "negotiation", rest),
+        "negotiations" => reads::records::<NegotiationRecord>(snapshot, "negotiations", rest),
+        "sealed" => reads::record::<SealedRecord>(snapshot, "sealed", rest),
         other => Err(Refused::Function(other.to_owned())),
     }
 }

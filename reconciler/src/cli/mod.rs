@@ -8,6 +8,7 @@ mod down;
 mod error;
 mod history;
 mod ledger;
+mod negotiate;
 mod output;
 mod pause;
 mod plan;
@@ -195,6 +196,11 @@ enum Command {
         #[command(subcommand)]
         command: shares::SharesCommand,
     },
+    /// Negotiations on a market: how members come to terms that only they can read.
+    Negotiate {
+        #[command(subcommand)]
+        command: negotiate::NegotiateCommand,
+    },
     /// Ends a channel's freezing, once a person has found out why it was frozen; needs --channel.
     Thaw,
     /// Prints the version.
@@ -233,6 +239,8 @@ enum Published {
     Submitted(DocumentKind),
     /// A channel document.
     Channel,
+    /// The terms of a negotiation.
+    Terms,
 }
 
 impl Published {
@@ -240,6 +248,7 @@ impl Published {
         match self {
             Published::Submitted(kind) => kind.schema(),
             Published::Channel => crate::fabric::document::schema(),
+            Published::Terms => crate::terms::schema(),
         }
     }
 }
@@ -248,10 +257,17 @@ fn schema_kind(word: &str) -> Result<Published, String> {
     if word == crate::fabric::document::SCHEMA_NAME {
         return Ok(Published::Channel);
     }
+    if word == crate::terms::SCHEMA_NAME {
+        return Ok(Published::Terms);
+    }
     let submitted = DocumentKind::ALL.into_iter().find(|kind| kind.schema_name() == word);
     submitted.map(Published::Submitted).ok_or_else(|| {
         let names = DocumentKind::ALL.map(DocumentKind::schema_name).join(", ");
-        format!("one of {names}, {}", crate::fabric::document::SCHEMA_NAME)
+        format!(
+            "one of {names}, {}, {}",
+            crate::fabric::document::SCHEMA_NAME,
+            crate::terms::SCHEMA_NAME
+        )
     })
 }
 
@@ -332,6 +348,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Resume => pause::run(global, pause::Word::Resume).await,
         Command::Reconcile => pause::run(global, pause::Word::Reconcile).await,
         Command::Shares { command } => shares::run(global, &command),
+        Command::Negotiate { command } => negotiate::run(global, command).await,
         Command::Thaw => thaw::run(global).await,
         Command::Version => {
             output::line(&format!("charter {}", env!("CARGO_PKG_VERSION")));

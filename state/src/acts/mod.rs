@@ -4,6 +4,8 @@
 //! and where a follower takes the event in. It decides everything and writes nothing: what it gives is [`Taken`].
 
 pub mod approvals;
+pub mod keys;
+pub mod negotiations;
 pub mod offers;
 
 use thiserror::Error;
@@ -82,6 +84,12 @@ pub enum ActRefusal {
     /// A change that has to be approved.
     #[error(transparent)]
     Approval(#[from] approvals::ApprovalRefusal),
+    /// A key that is sealed to.
+    #[error(transparent)]
+    Key(#[from] keys::KeyRefusal),
+    /// A negotiation.
+    #[error(transparent)]
+    Negotiation(#[from] negotiations::NegotiationRefusal),
     /// The event is none of these.
     #[error("the event is not an act that this Charter knows")]
     Unknown,
@@ -93,6 +101,8 @@ impl ActRefusal {
         match self {
             ActRefusal::Offer(refusal) => refusal.fault(),
             ActRefusal::Approval(refusal) => refusal.fault(),
+            ActRefusal::Key(refusal) => refusal.fault(),
+            ActRefusal::Negotiation(refusal) => refusal.fault(),
             ActRefusal::Unknown => Fault::Bad,
         }
     }
@@ -102,6 +112,8 @@ impl ActRefusal {
         match self {
             ActRefusal::Offer(refusal) => refusal.reason(),
             ActRefusal::Approval(refusal) => refusal.reason(),
+            ActRefusal::Key(refusal) => refusal.reason(),
+            ActRefusal::Negotiation(refusal) => refusal.reason(),
             ActRefusal::Unknown => "the event is not an act",
         }
     }
@@ -117,6 +129,14 @@ pub fn take<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, body: &EventB
         EventBody::ChangeApproved(named) => approvals::approve(books, source, named),
         EventBody::ChangeRejected(named) => approvals::reject(books, source, named),
         EventBody::ChangeWithdrawn(named) => approvals::withdraw(books, source, named),
+        EventBody::KeyPublished(said) => keys::publish(books, source, said),
+        EventBody::NegotiationRequested(said) => negotiations::request(books, source, said),
+        EventBody::NegotiationOffered(said) => negotiations::offer(books, source, said),
+        EventBody::NegotiationAccepted(said) => negotiations::accept(books, source, said),
+        EventBody::NegotiationAgreed(said) => negotiations::agree(books, source, said),
+        EventBody::NegotiationVerified(said) => negotiations::verify(books, source, said),
+        EventBody::NegotiationFinalized(said) => negotiations::finalize(books, source, said),
+        EventBody::NegotiationTerminated(said) => negotiations::terminate(books, source, said),
         EventBody::MemberRegistered { .. }
         | EventBody::AgreementConstituted { .. }
         | EventBody::AgreementAccepted { .. }

@@ -4,6 +4,9 @@
 
 mod channel;
 mod clauses;
+mod negotiating;
+mod negotiation_properties;
+mod negotiations;
 mod properties;
 mod refusals;
 mod reports;
