@@ -77,6 +77,7 @@ pub(crate) async fn run(global: &Global, example: Option<&Path>, until: Until) -
         folder,
         members: BTreeMap::new(),
         kept: BTreeMap::new(),
+        opened: BTreeMap::new(),
     };
     let played = tokio::select! {
         played = stage.play(&story, until) => played,
@@ -125,6 +126,8 @@ struct Stage<'a> {
     folder: PathBuf,
     members: BTreeMap<MemberId, Player>,
     kept: BTreeMap<String, String>,
+    /// The channels that were opened, and for whom.
+    opened: BTreeMap<Channel, Vec<MemberId>>,
 }
 
 impl Stage<'_> {
@@ -187,6 +190,7 @@ impl Stage<'_> {
                     .create_channel(channel.as_str(), &names)
                     .map_err(|error| CliError::new(format!("channel {channel} can't be opened")).because(error))?;
                 output::note(&format!("   channel {channel} is opened for {}", names.join(", ")));
+                self.opened.insert(channel.clone(), members.clone());
             }
             Step::Settle(channels) => self.settle(channels).await?,
             Step::Silence(member) => {
@@ -218,6 +222,7 @@ impl Stage<'_> {
 
     /// Waits until everything on the channels is as it was ordered, as its owners have reported it.
     async fn settle(&self, channels: &[Channel]) -> Result<(), CliError> {
+        self.found(channels).await?;
         let running: Vec<(&Config, &Service)> = self
             .members
             .values()
@@ -233,6 +238,23 @@ impl Stage<'_> {
         }
         let standing = up::converge(&running, channels, &said).await?;
         super::standing::table(&standing);
+        Ok(())
+    }
+
+    /// Waits until the members of channels that were opened follow them.
+    async fn found(&self, channels: &[Channel]) -> Result<(), CliError> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        for (channel, members) in self.opened.iter().filter(|(channel, _)| channels.contains(channel)) {
+            let services = members.iter().filter_map(|member| self.members.get(member)?.service.as_ref());
+            for service in services {
+                while !service.status().borrow().channels.contains_key(channel) {
+                    if tokio::time::Instant::now() > deadline {
+                        return Err(CliError::new(format!("a member of {channel} does not find it")).next("charter status"));
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        }
         Ok(())
     }
 

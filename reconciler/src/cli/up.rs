@@ -355,7 +355,7 @@ pub(crate) async fn converge(
         let standing = look(running, channels)?;
         let ready = standing.iter().filter(|one| one.ready()).count();
         progress.show(ready, standing.len(), &waiting(&standing));
-        if level && ready == standing.len() && ready > 0 {
+        if level && ready == standing.len() {
             progress.finish();
             return Ok(standing);
         }

@@ -2,4 +2,5 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and what they share")]
 
+mod clauses;
 mod negotiate;
