@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::acts::accounts::{Representation, Vouching};
+use crate::acts::agreed::{Agreed, AgreementNamed};
 use crate::acts::offers::{Offer, OfferNamed};
+use crate::acts::ratings::Rating;
 use crate::agreement::{Agreement, Role};
 use crate::canonical::Digest;
 use crate::ids::{Channel, MemberId, MspId, ResourceName, TxId};
@@ -124,6 +127,21 @@ pub enum EventBody {
     /// A member offers something no more.
     #[serde(rename = "charter.offer.withdrawn")]
     OfferWithdrawn(OfferNamed),
+    /// A member of a market says which DAO it is.
+    #[serde(rename = "charter.dao.represented")]
+    DaoRepresented(Representation),
+    /// A member of that DAO stands for it.
+    #[serde(rename = "charter.dao.vouched")]
+    RepresentationVouched(Vouching),
+    /// A party says on a market that an agreement is in force.
+    #[serde(rename = "charter.agreed.confirmed")]
+    AgreementConfirmed(Agreed),
+    /// A party says on a market that an agreement is finished.
+    #[serde(rename = "charter.agreed.concluded")]
+    AgreementConcluded(AgreementNamed),
+    /// A party of a finished agreement rates another one.
+    #[serde(rename = "charter.member.rated")]
+    MemberRated(Rating),
 }
 
 impl EventBody {
@@ -140,6 +158,11 @@ impl EventBody {
             EventBody::OfferPublished(_) => "charter.offer.published",
             EventBody::OfferAmended(_) => "charter.offer.amended",
             EventBody::OfferWithdrawn(_) => "charter.offer.withdrawn",
+            EventBody::DaoRepresented(_) => "charter.dao.represented",
+            EventBody::RepresentationVouched(_) => "charter.dao.vouched",
+            EventBody::AgreementConfirmed(_) => "charter.agreed.confirmed",
+            EventBody::AgreementConcluded(_) => "charter.agreed.concluded",
+            EventBody::MemberRated(_) => "charter.member.rated",
         }
     }
 
@@ -154,7 +177,14 @@ impl EventBody {
             | EventBody::ResourcesAmended { .. }
             | EventBody::ResourcesRetired { .. }
             | EventBody::ReportSubmitted { .. } => 1,
-            EventBody::OfferPublished(_) | EventBody::OfferAmended(_) | EventBody::OfferWithdrawn(_) => 2,
+            EventBody::OfferPublished(_)
+            | EventBody::OfferAmended(_)
+            | EventBody::OfferWithdrawn(_)
+            | EventBody::DaoRepresented(_)
+            | EventBody::RepresentationVouched(_)
+            | EventBody::AgreementConfirmed(_)
+            | EventBody::AgreementConcluded(_)
+            | EventBody::MemberRated(_) => 2,
         }
     }
 }

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::acts::accounts::RepresentationRecord;
+use crate::acts::agreed::AgreedRecord;
 use crate::acts::offers::OfferRecord;
+use crate::acts::ratings::RatingRecord;
 use crate::ids::{MemberId, TxId};
 use crate::paths;
 use crate::rules::View;
@@ -112,6 +115,12 @@ macro_rules! collections {
 collections! {
     /// What members offer on a market.
     Offer(OfferRecord) = "offer", "offers", |record| record.offer.id.to_string();
+    /// Members that are DAOs.
+    Representation(RepresentationRecord) = "representation", "representations", |record| record.member.to_string();
+    /// Agreements that members say to have made.
+    Agreed(AgreedRecord) = "agreed", "agreed", |record| AgreedRecord::name(record.agreed.agreement);
+    /// What members say of each other.
+    Rating(RatingRecord) = "rating", "ratings", |record| RatingRecord::name(record.rating.agreement, &record.rated.by, &record.rating.member);
 }
 
 impl AnyRecord {

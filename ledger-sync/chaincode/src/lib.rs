@@ -25,7 +25,10 @@ pub use error::ALREADY_RECORDED;
 use effect::{Call, ok};
 use error::Refused;
 use snapshot::Snapshot;
+use state::acts::accounts::RepresentationRecord;
+use state::acts::agreed::AgreedRecord;
 use state::acts::offers::OfferRecord;
+use state::acts::ratings::RatingRecord;
 use state::event::EventBody;
 use stub::{Invocation, Response, Stub};
 
@@ -33,7 +36,7 @@ use stub::{Invocation, Response, Stub};
 pub const NAME: &str = "charter";
 
 /// The functions: first those that change the state, then those that only read it.
-pub const FUNCTIONS: [&str; 17] = [
+pub const FUNCTIONS: [&str; 25] = [
     "register",
     "constitute",
     "accept",
@@ -44,6 +47,11 @@ pub const FUNCTIONS: [&str; 17] = [
     "publish",
     "republish",
     "withdraw",
+    "represent",
+    "vouch",
+    "confirm",
+    "conclude",
+    "rate",
     "agreement",
     "member",
     "resource",
@@ -51,6 +59,9 @@ pub const FUNCTIONS: [&str; 17] = [
     "head",
     "offer",
     "offers",
+    "representation",
+    "agreed",
+    "rating",
 ];
 
 /// Runs one transaction. It is total: no input makes it panic, and a refusal writes nothing.
@@ -74,6 +85,11 @@ fn run(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Result<Response, Ref
         "publish" => acts::act(snapshot, &call, "publish", rest, EventBody::OfferPublished)?,
         "republish" => acts::act(snapshot, &call, "republish", rest, EventBody::OfferAmended)?,
         "withdraw" => acts::act(snapshot, &call, "withdraw", rest, EventBody::OfferWithdrawn)?,
+        "represent" => acts::act(snapshot, &call, "represent", rest, EventBody::DaoRepresented)?,
+        "vouch" => acts::act(snapshot, &call, "vouch", rest, EventBody::RepresentationVouched)?,
+        "confirm" => acts::act(snapshot, &call, "confirm", rest, EventBody::AgreementConfirmed)?,
+        "conclude" => acts::act(snapshot, &call, "conclude", rest, EventBody::AgreementConcluded)?,
+        "rate" => acts::act(snapshot, &call, "rate", rest, EventBody::MemberRated)?,
         read => return answer(snapshot, read, rest).map(ok),
     };
     effect.commit(stub, call)
@@ -89,6 +105,9 @@ fn answer(snapshot: &mut Snapshot<'_>, function: &str, rest: &[Vec<u8>]) -> Resu
         "head" => reads::head(snapshot, rest),
         "offer" => reads::record::<OfferRecord>(snapshot, "offer", rest),
         "offers" => reads::records::<OfferRecord>(snapshot, "offers", rest),
+        "representation" => reads::record::<RepresentationRecord>(snapshot, "representation", rest),
+        "agreed" => reads::record::<AgreedRecord>(snapshot, "agreed", rest),
+        "rating" => reads::record::<RatingRecord>(snapshot, "rating", rest),
         other => Err(Refused::Function(other.to_owned())),
     }
 }

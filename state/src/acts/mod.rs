@@ -3,7 +3,10 @@
 //! A rule runs over [`Books`], so it is the same code in the chaincode on the ledger, where a follower runs a transaction again,
 //! and where a follower takes the event in. It decides everything and writes nothing: what it gives is [`Taken`].
 
+pub mod accounts;
+pub mod agreed;
 pub mod offers;
+pub mod ratings;
 
 use thiserror::Error;
 
@@ -78,6 +81,15 @@ pub enum ActRefusal {
     /// An offer.
     #[error(transparent)]
     Offer(#[from] offers::OfferRefusal),
+    /// An account.
+    #[error(transparent)]
+    Account(#[from] accounts::AccountRefusal),
+    /// What is said of an agreement.
+    #[error(transparent)]
+    Agreed(#[from] agreed::AgreedRefusal),
+    /// A rating.
+    #[error(transparent)]
+    Rating(#[from] ratings::RatingRefusal),
     /// The event is none of these.
     #[error("the event is not an act that this Charter knows")]
     Unknown,
@@ -88,6 +100,9 @@ impl ActRefusal {
     pub fn fault(&self) -> Fault {
         match self {
             ActRefusal::Offer(refusal) => refusal.fault(),
+            ActRefusal::Account(refusal) => refusal.fault(),
+            ActRefusal::Agreed(refusal) => refusal.fault(),
+            ActRefusal::Rating(refusal) => refusal.fault(),
             ActRefusal::Unknown => Fault::Bad,
         }
     }
@@ -96,6 +111,9 @@ impl ActRefusal {
     pub fn reason(&self) -> &'static str {
         match self {
             ActRefusal::Offer(refusal) => refusal.reason(),
+            ActRefusal::Account(refusal) => refusal.reason(),
+            ActRefusal::Agreed(refusal) => refusal.reason(),
+            ActRefusal::Rating(refusal) => refusal.reason(),
             ActRefusal::Unknown => "the event is not an act",
         }
     }
@@ -107,6 +125,11 @@ pub fn take<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, body: &EventB
         EventBody::OfferPublished(offer) => offers::publish(books, source, offer),
         EventBody::OfferAmended(offer) => offers::amend(books, source, offer),
         EventBody::OfferWithdrawn(named) => offers::withdraw(books, source, named),
+        EventBody::DaoRepresented(representation) => accounts::represent(books, source, representation),
+        EventBody::RepresentationVouched(vouching) => accounts::vouch(books, source, vouching),
+        EventBody::AgreementConfirmed(agreed) => agreed::confirm(books, source, agreed),
+        EventBody::AgreementConcluded(named) => agreed::conclude(books, source, named),
+        EventBody::MemberRated(rating) => ratings::rate(books, source, rating),
         EventBody::MemberRegistered { .. }
         | EventBody::AgreementConstituted { .. }
         | EventBody::AgreementAccepted { .. }
