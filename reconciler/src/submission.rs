@@ -130,6 +130,7 @@ impl Voice<'_> {
                 let committed = self.submit("retire", &serde_json::json!({ "resources": names })).await?;
                 Ok(vec![said(format!("retired {listed}"), committed)])
             }
+            Document::Offer(offer) => self.offer(offer, present).await,
         }
     }
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "these are tests, their helpers included")]
 
 mod channel;
+mod market;
+mod market_properties;
 mod properties;
 mod refusals;
 mod reports;
