@@ -27,8 +27,9 @@ pub(crate) enum MembersCommand {
     Represent(Represent),
     /// Stands for a member that says to be a DAO of one's own.
     Vouch {
-        /// The member.
-        member: MemberId,
+        /// The member that says to be a DAO.
+        #[arg(value_name = "MEMBER")]
+        of: MemberId,
         /// The channel of the DAO's agreement, which one's own store has.
         agreement: Channel,
     },
@@ -85,10 +86,10 @@ pub(crate) async fn run(global: &Global, command: Option<MembersCommand>) -> Res
             };
             floor.voice().represent(&representation).await
         }
-        MembersCommand::Vouch { member, agreement } => {
+        MembersCommand::Vouch { of, agreement } => {
             let standing = in_force(floor.config(), &agreement)?;
             let representation = market::representation(&standing).doing(format!("the agreement of {agreement} can't be digested"))?;
-            floor.voice().vouch(&member, representation).await
+            floor.voice().vouch(&of, representation).await
         }
     };
     floor.close(said.map(|one| vec![one]), "it").await

@@ -216,6 +216,7 @@ enum Command {
     /// Shows what members say of each other on a market, and what their reports show.
     Reputation {
         /// Only this member, with each of its ratings.
+        #[arg(value_name = "MEMBER")]
         of: Option<MemberId>,
     },
     /// Ends a channel's freezing, once a person has found out why it was frozen; needs --channel.

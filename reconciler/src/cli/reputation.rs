@@ -21,6 +21,7 @@ use crate::view::ChannelView;
 #[derive(Debug, Args)]
 pub(crate) struct Rate {
     /// Who is rated.
+    #[arg(value_name = "MEMBER")]
     of: MemberId,
     /// The channel of the finished agreement, or its digest.
     agreement: Which,

@@ -1,0 +1,5 @@
+//! The whole life of an agreement, end to end: how organisations meet, agree, share, and part.
+
+#![allow(clippy::unwrap_used, reason = "tests and what they share")]
+
+mod market;
