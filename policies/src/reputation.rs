@@ -72,16 +72,27 @@ pub struct Conduct {
     pub healed: u64,
     /// How many of its resources are not as ordered now.
     pub pending: u64,
+    /// For how many seconds it has been silent, when that is longer than two heartbeats.
+    pub silent: u64,
+}
+
+/// The seconds from one moment to another; none when that is not later. Ledger time is chosen by clients, and may go back.
+fn between(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.seconds().saturating_sub(from.seconds())).unwrap_or(0)
+}
+
+/// Whether somebody who has nothing to say has missed a heartbeat: one may be late by as much as it is long.
+fn is_late(gap: u64, heartbeat_seconds: u32) -> bool {
+    gap > 2 * u64::from(heartbeat_seconds)
 }
 
 impl Conduct {
     /// Takes in the next report, by its ledger time; the oldest comes first.
     pub fn take(&mut self, at: Timestamp, report: &Report, heartbeat_seconds: u32) {
         if let Some(last) = self.last {
-            // Ledger time is chosen by clients, and may go back: then there is no gap.
-            let gap = u64::try_from(at.seconds().saturating_sub(last.seconds())).unwrap_or(0);
+            let gap = between(last, at);
             self.longest_gap = self.longest_gap.max(gap);
-            self.late += u64::from(gap > 2 * u64::from(heartbeat_seconds));
+            self.late += u64::from(is_late(gap, heartbeat_seconds));
         }
         self.last = self.last.max(Some(at));
         self.reports += 1;
@@ -98,8 +109,10 @@ impl Conduct {
         self.healed += healed.count() as u64;
     }
 
-    /// Takes in how the member's resources stand now.
-    pub fn stand(&mut self, reports: &MemberReports) {
+    /// Takes in how the member's resources stand now, and whether it has fallen silent.
+    pub fn stand(&mut self, reports: &MemberReports, now: Timestamp, heartbeat_seconds: u32) {
+        let silent = self.last.map_or(0, |last| between(last, now));
+        self.silent = if is_late(silent, heartbeat_seconds) { silent } else { 0 };
         let settled = |condition| matches!(condition, Condition::InSync | Condition::Deleted | Condition::Retained);
         let pending = reports.statuses.values().filter(|status| !settled(status.condition));
         self.pending = pending.count() as u64;
@@ -115,6 +128,7 @@ impl Conduct {
         self.drifted += other.drifted;
         self.healed += other.healed;
         self.pending += other.pending;
+        self.silent = self.silent.max(other.silent);
         self
     }
 }

@@ -51,8 +51,8 @@ pub enum ConductError {
     },
 }
 
-/// What each member that has reported on a channel has done there.
-pub fn of(store: &Store, channel: &Channel) -> Result<BTreeMap<MemberId, Conduct>, ConductError> {
+/// What each member that has reported on a channel has done there until now.
+pub fn of(store: &Store, channel: &Channel, now: Timestamp) -> Result<BTreeMap<MemberId, Conduct>, ConductError> {
     let stored = |source| ConductError::Store {
         channel: channel.clone(),
         source,
@@ -92,7 +92,7 @@ pub fn of(store: &Store, channel: &Channel) -> Result<BTreeMap<MemberId, Conduct
         all.entry(member).or_default().take(at, &report, heartbeat);
     }
     for (member, reports) in view::reported(store, channel, newest).map_err(viewed)?.members() {
-        all.entry(member.clone()).or_default().stand(reports);
+        all.entry(member.clone()).or_default().stand(reports, now, heartbeat);
     }
     Ok(all)
 }

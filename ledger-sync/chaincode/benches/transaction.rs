@@ -157,7 +157,7 @@ fn main() {
     let order = json!({ "resources": [resource("new", &[last.clone(), middle.clone()])] });
     for (what, args) in [
         ("order a resource with two dependencies", args("order", &order)),
-        ("amend the resource that most need", args("amend", &first)),
+        ("amend a resource that others need", args("amend", &first)),
         (
             "retire a resource that nothing needs",
             args("retire", &json!({ "resources": [last] })),

@@ -10,6 +10,7 @@ use state::clauses::ReputationClause;
 use state::ids::MemberId;
 use state::records::{Collection, Records};
 use state::report::Report;
+use state::reported::MemberReports;
 use state::time::Timestamp;
 
 fn member(name: &str) -> MemberId {
@@ -81,6 +82,20 @@ fn report(steps: &serde_json::Value, changes: &serde_json::Value) -> Report {
     .unwrap()
 }
 
+/// A member's reports, taken together: only how its resources stand matters here.
+fn reports(statuses: &serde_json::Value) -> MemberReports {
+    let submitted = json!({ "position": { "block": 1, "tx": 0 }, "tx_id": "0".repeat(64), "at": "2026-01-01T00:00:00Z", "by": "city" });
+    let digest = format!("sha256:{:064x}", 1);
+    MemberReports {
+        head: serde_json::from_value(json!({
+            "sequence": 1, "digest": digest, "submitted": submitted, "desired": { "block": 1, "tx": 0 }, "commit": "0", "plan": digest,
+            "observed_at": "2026-01-01T00:00:00Z", "whole": digest,
+        }))
+        .unwrap(),
+        statuses: serde_json::from_value(statuses.clone()).unwrap(),
+    }
+}
+
 #[test]
 fn conduct_is_counted_from_reports() {
     let mut conduct = Conduct::default();
@@ -115,6 +130,14 @@ fn conduct_is_counted_from_reports() {
     assert_eq!((conduct.reports, conduct.late, conduct.longest_gap), (6, 1, 1_801));
     assert_eq!((conduct.drifted, conduct.healed), (1, 1));
     assert_eq!(conduct.last, Some(Timestamp::clamped(5_600)));
+    // Silence counts from the moment at which a heartbeat was missed.
+    let statuses =
+        json!({ "a": { "kind": "machine/file", "condition": "failed" }, "b": { "kind": "machine/file", "condition": "in-sync" } });
+    let reports = reports(&statuses);
+    conduct.stand(&reports, Timestamp::clamped(5_600 + 1_800), 900);
+    assert_eq!((conduct.silent, conduct.pending), (0, 1));
+    conduct.stand(&reports, Timestamp::clamped(5_600 + 1_801), 900);
+    assert_eq!((conduct.silent, conduct.pending), (1_801, 1));
     let both = conduct.clone().and(&conduct);
     assert_eq!((both.reports, both.late, both.healed, both.longest_gap), (12, 2, 2, 1_801));
 }

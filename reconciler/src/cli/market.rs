@@ -15,6 +15,7 @@ use state::ids::{Channel, MemberId};
 use super::access::Access;
 use super::error::{CliError, Doing, Exit};
 use super::{Global, output, submit, targets};
+use crate::clock::now;
 use crate::conduct;
 use crate::config::Config;
 use crate::market::MARKET;
@@ -70,7 +71,8 @@ impl Seen {
         let store = targets::store(&self.config)?;
         let mut all: BTreeMap<MemberId, BTreeMap<Channel, Conduct>> = BTreeMap::new();
         for channel in self.config.channels() {
-            let found = conduct::of(&store, &channel).doing(format!("cannot count the reports of {}'s store", self.config.member))?;
+            let found =
+                conduct::of(&store, &channel, now()).doing(format!("cannot count the reports of {}'s store", self.config.member))?;
             for (member, conduct) in found {
                 all.entry(member).or_default().insert(channel.clone(), conduct);
             }
@@ -90,8 +92,12 @@ pub(super) fn in_words(conduct: &Conduct) -> String {
     if conduct.reports == 0 {
         return "no reports".into();
     }
+    let silent = match conduct.silent {
+        0 => String::new(),
+        seconds => format!(", silent for {seconds} s"),
+    };
     format!(
-        "{} reports, {} late, {} healed, {} pending",
+        "{} reports, {} late, {} healed, {} pending{silent}",
         conduct.reports, conduct.late, conduct.healed, conduct.pending
     )
 }

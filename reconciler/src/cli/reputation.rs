@@ -124,11 +124,22 @@ fn details(known: &Known<'_>) {
                 conduct.drifted.to_string(),
                 conduct.healed.to_string(),
                 conduct.pending.to_string(),
+                format!("{} s", conduct.silent),
                 conduct.last.map_or_else(|| "-".into(), |last| last.to_string()),
             ]
         });
         output::table(
-            &["channel", "reports", "late", "longest gap", "drifted", "healed", "pending", "last"],
+            &[
+                "channel",
+                "reports",
+                "late",
+                "longest gap",
+                "drifted",
+                "healed",
+                "pending",
+                "silent",
+                "last report",
+            ],
             rows.collect(),
         );
     }
