@@ -77,7 +77,7 @@ fn list(global: &Global) -> Result<Exit, CliError> {
         let (record, agreed) = (one.record, &one.record.agreed);
         let standing = match (one.confirmed_by_all, one.finished) {
             (_, true) => "finished".into(),
-            (true, false) => format!("in force; concluded by {} of {}", record.concluded.len(), record.needed()),
+            (true, false) => format!("in force; concluded by {}, {} are needed", record.concluded.len(), record.needed()),
             (false, false) => format!("not confirmed by {}", names(&mut record.unconfirmed())),
         };
         vec![

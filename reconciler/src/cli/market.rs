@@ -65,20 +65,26 @@ impl Seen {
     pub(super) fn scores(&self) -> BTreeMap<MemberId, Score> {
         Score::by_member(self.desired.records())
     }
+}
 
-    /// What members have done, on each channel that is in this store and has reports.
-    pub(super) fn conduct(&self) -> Result<BTreeMap<MemberId, BTreeMap<Channel, Conduct>>, CliError> {
-        let store = targets::store(&self.config)?;
-        let mut all: BTreeMap<MemberId, BTreeMap<Channel, Conduct>> = BTreeMap::new();
-        for channel in self.config.channels() {
-            let found =
-                conduct::of(&store, &channel, now()).doing(format!("cannot count the reports of {}'s store", self.config.member))?;
-            for (member, conduct) in found {
-                all.entry(member).or_default().insert(channel.clone(), conduct);
-            }
+/// What members have done, on each channel that the members whom the options name follow.
+pub(super) fn conduct(global: &Global) -> Result<BTreeMap<MemberId, BTreeMap<Channel, Conduct>>, CliError> {
+    let everywhere = Global {
+        channel: None,
+        ..global.clone()
+    };
+    let mut all: BTreeMap<MemberId, BTreeMap<Channel, Conduct>> = BTreeMap::new();
+    for (channel, configs) in targets::by_channel(&everywhere)? {
+        let Some(config) = targets::newest(&configs, &channel) else {
+            continue;
+        };
+        let store = targets::store(config)?;
+        let found = conduct::of(&store, &channel, now()).doing(format!("cannot count the reports of {}'s store", config.member))?;
+        for (member, conduct) in found {
+            all.entry(member).or_default().insert(channel.clone(), conduct);
         }
-        Ok(all)
     }
+    Ok(all)
 }
 
 /// What a member has done on several channels together.
@@ -97,8 +103,12 @@ pub(super) fn in_words(conduct: &Conduct) -> String {
         seconds => format!(", silent for {seconds} s"),
     };
     format!(
-        "{} reports, {} late, {} healed, {} pending{silent}",
-        conduct.reports, conduct.late, conduct.healed, conduct.pending
+        "{} report{}, {} late, {} healed, {} pending{silent}",
+        conduct.reports,
+        if conduct.reports == 1 { "" } else { "s" },
+        conduct.late,
+        conduct.healed,
+        conduct.pending
     )
 }
 

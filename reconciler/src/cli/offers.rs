@@ -10,7 +10,7 @@ use state::agreement::Beta;
 use state::ids::{MemberId, OfferId, Region};
 
 use super::error::{CliError, Exit};
-use super::market::{Floor, Seen, in_words, together};
+use super::market::{Floor, Seen, conduct, in_words, together};
 use super::{Format, Global, output};
 use crate::document::Document;
 use crate::submission::Present;
@@ -170,7 +170,7 @@ fn list(global: &Global, filter: &Filter, page: &Page) -> Result<Exit, CliError>
     let more = found.len() > limit;
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|record| &record.offer.id);
-    let (scores, conduct) = (seen.scores(), seen.conduct()?);
+    let (scores, conduct) = (seen.scores(), conduct(global)?);
     let offers = found.into_iter().map(|record| Listed {
         record,
         score: scores.get(&record.provider).cloned().unwrap_or_default(),
@@ -218,7 +218,7 @@ fn show(global: &Global, id: &OfferId) -> Result<Exit, CliError> {
     let listed = Listed {
         record,
         score: seen.scores().remove(&record.provider).unwrap_or_default(),
-        conduct: together(seen.conduct()?.get(&record.provider)),
+        conduct: together(conduct(global)?.get(&record.provider)),
     };
     if global.output == Format::Json {
         output::json(&listed)?;

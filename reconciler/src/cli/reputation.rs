@@ -13,7 +13,7 @@ use state::ids::{Channel, MemberId};
 
 use super::error::{CliError, Doing, Exit};
 use super::market::{Floor, Seen, Which, in_words, together};
-use super::{Format, Global, output, submit, targets};
+use super::{Format, Global, market, output, submit, targets};
 use crate::config::Config;
 use crate::view::ChannelView;
 
@@ -55,14 +55,14 @@ struct Known<'a> {
     score: Score,
     /// Each rating, oldest first.
     ratings: Vec<&'a RatingRecord>,
-    /// What its reports show, on each channel that is in this store.
+    /// What its reports show, on each channel that is followed here.
     conduct: BTreeMap<Channel, Conduct>,
 }
 
 /// Shows what is known of every member of the market, or of one.
 pub(crate) fn show(global: &Global, of: Option<&MemberId>) -> Result<Exit, CliError> {
     let seen = Seen::read(global)?;
-    let (scores, mut conduct) = (seen.scores(), seen.conduct()?);
+    let (scores, mut conduct) = (seen.scores(), market::conduct(global)?);
     let members: BTreeSet<&MemberId> = seen.desired.members().keys().collect();
     let mut known: Vec<Known<'_>> = Vec::new();
     for member in members.into_iter().filter(|member| of.is_none_or(|of| of == *member)) {
@@ -91,7 +91,7 @@ pub(crate) fn show(global: &Global, of: Option<&MemberId>) -> Result<Exit, CliEr
             in_words(&together(Some(&one.conduct))),
         ]
     });
-    output::table(&["member", "stars", "rated by", "reports seen here"], rows.collect());
+    output::table(&["member", "stars", "raters", "reports seen here"], rows.collect());
     if let (Some(_), [one]) = (of, known.as_slice()) {
         details(one);
     }
