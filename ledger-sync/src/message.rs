@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use state::acts::agreed::AgreedRecord;
 use state::acts::approvals::{ProposalRecord, Wanted};
 use state::acts::negotiations::{NegotiationRecord, Resulting};
 use state::acts::offers::OfferRecord;
@@ -166,6 +167,21 @@ pub(crate) fn of_desired(event: &LedgerEvent, desired: &DesiredState) -> Text {
             negotiation(&said.id, &format!("finalized by {by}"), desired)
         }
         EventBody::NegotiationTerminated(said) => negotiation(&said.id, &format!("terminated by {by}"), desired),
+        EventBody::DaoRepresented(representation) => {
+            body.push(format!("- agreement {}", representation.agreement));
+            body.extend(representation.members.iter().map(|member| format!("- with {member}")));
+            format!("{by} is {} v{}", representation.dao, representation.version)
+        }
+        EventBody::RepresentationVouched(vouching) => {
+            let said = &vouching.representation;
+            format!("{by} stands for {}: {} v{}", vouching.member, said.dao, said.version)
+        }
+        EventBody::AgreementConfirmed(agreed) => said_of(desired, agreed.agreement, "confirmed", |record| record.confirmed.len()),
+        EventBody::AgreementConcluded(named) => said_of(desired, named.agreement, "concluded", |record| record.concluded.len()),
+        EventBody::MemberRated(rating) => {
+            body.push(format!("- agreement {}", rating.agreement));
+            format!("rate {}: {} of 5 stars", rating.member, rating.stars)
+        }
         // Reports have their own text; this arm keeps the match total.
         EventBody::ReportSubmitted { sequence, .. } => format!("report {sequence} from {by}"),
     };
@@ -205,6 +221,20 @@ fn resulting(said: &Resulting) -> [String; 2] {
         format!("- round {}, terms {}", said.round, said.digest),
         format!("- agreement {}", said.agreement),
     ]
+}
+
+/// Tells how many parties have said something of an agreement on a market.
+fn said_of(desired: &DesiredState, agreement: Digest, word: &str, count: fn(&AgreedRecord) -> usize) -> String {
+    match desired.records().of::<AgreedRecord>(&AgreedRecord::name(agreement)) {
+        Some(record) => format!(
+            "{} v{} {word}: {} of {}",
+            record.agreed.dao,
+            record.agreed.version,
+            count(record),
+            record.agreed.parties.len()
+        ),
+        None => format!("agreement {} {word}", agreement.short()),
+    }
 }
 
 fn accepted(event: &LedgerEvent, desired: &DesiredState) -> String {

@@ -7,6 +7,7 @@ pub mod local;
 pub mod plan;
 #[cfg(feature = "plots")]
 pub mod plots;
+pub mod reputation;
 pub mod shares;
 pub mod simulation;
 

@@ -1,4 +1,4 @@
-//! What a member submits, as a file: an agreement, an order, an amendment or a retirement, in YAML or JSON.
+//! What a member submits, as a file: an agreement, an order, an amendment, a retirement or an offer, in YAML or JSON.
 //!
 //! A file is bounded, read, checked against its published JSON schema (`docs/schemas/`), and only then typed.
 
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use state::acts::offers::Offer;
 use state::agreement::Agreement;
 use state::ids::ResourceName;
 use state::resource::Resource;
@@ -30,6 +31,8 @@ pub enum Document {
     Amendment(Vec<Resource>),
     /// Resources that are no longer wanted.
     Retirement(Vec<ResourceName>),
+    /// What a member offers on a market.
+    Offer(Box<Offer>),
 }
 
 /// A document can't be taken. Nothing was submitted.
@@ -95,6 +98,7 @@ constant!(ApiVersion, "charter/v1");
 constant!(OrderKind, "Order");
 constant!(AmendmentKind, "Amendment");
 constant!(RetirementKind, "Retirement");
+constant!(OfferDocumentKind, "Offer");
 
 macro_rules! head {
     ($(#[$doc:meta])* $name:ident, $kind:ident, $($field:ident: $type:ty, $length:meta)?) => {
@@ -124,6 +128,11 @@ head!(
     RetirementFile, RetirementKind, resources: Vec<ResourceName>, schemars(length(min = 1, max = 1000))
 );
 
+head!(
+    /// What a member offers on a market, for everybody there to find.
+    OfferFile, OfferDocumentKind, offer: Offer, doc = "The offer, whole."
+);
+
 /// A kind of document with its published schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentKind {
@@ -135,11 +144,13 @@ pub enum DocumentKind {
     Amendment,
     /// [`Document::Retirement`].
     Retirement,
+    /// [`Document::Offer`].
+    Offer,
 }
 
 impl DocumentKind {
     /// Every kind.
-    pub const ALL: [DocumentKind; 4] = [Self::Agreement, Self::Order, Self::Amendment, Self::Retirement];
+    pub const ALL: [DocumentKind; 5] = [Self::Agreement, Self::Order, Self::Amendment, Self::Retirement, Self::Offer];
 
     /// The value of a document's `kind`.
     pub fn word(self) -> &'static str {
@@ -148,6 +159,7 @@ impl DocumentKind {
             Self::Order => "Order",
             Self::Amendment => "Amendment",
             Self::Retirement => "Retirement",
+            Self::Offer => "Offer",
         }
     }
 
@@ -158,6 +170,7 @@ impl DocumentKind {
             Self::Order => "order",
             Self::Amendment => "amendment",
             Self::Retirement => "retirement",
+            Self::Offer => "offer",
         }
     }
 
@@ -168,6 +181,7 @@ impl DocumentKind {
             Self::Order => schema_for!(OrderFile),
             Self::Amendment => schema_for!(AmendmentFile),
             Self::Retirement => schema_for!(RetirementFile),
+            Self::Offer => schema_for!(OfferFile),
         };
         schema.insert("title".into(), Value::String(format!("Charter {}", self.word())));
         schema
@@ -225,6 +239,7 @@ impl Document {
             DocumentKind::Order => serde_json::from_value(value).map(|file: OrderFile| Document::Order(file.resources)),
             DocumentKind::Amendment => serde_json::from_value(value).map(|file: AmendmentFile| Document::Amendment(file.resources)),
             DocumentKind::Retirement => serde_json::from_value(value).map(|file: RetirementFile| Document::Retirement(file.resources)),
+            DocumentKind::Offer => serde_json::from_value(value).map(|file: OfferFile| Document::Offer(Box::new(file.offer))),
         };
         // What the schema can't say (a number's range inside a spec, the form of a reference) the types do.
         typed.map_err(|error| wrong(error.to_string()))

@@ -4,6 +4,7 @@
 pub mod actual;
 pub mod cli;
 pub mod clock;
+pub mod conduct;
 pub mod config;
 pub mod control;
 pub mod controller;
@@ -14,6 +15,7 @@ pub mod executor;
 pub mod fabric;
 pub mod identity;
 pub mod loaded;
+pub mod market;
 pub mod negotiation;
 pub mod network;
 pub mod observe;

@@ -15,6 +15,14 @@ pub const FILE_NAME: &str = "network.yaml";
 /// The example that is part of the binary, for those who run it outside a checkout.
 const BUILT_IN: &[(&str, &str)] = &[
     (FILE_NAME, include_str!("../../examples/smart-city/network.yaml")),
+    (
+        "market/readings.yaml",
+        include_str!("../../examples/smart-city/market/readings.yaml"),
+    ),
+    (
+        "market/forecast.yaml",
+        include_str!("../../examples/smart-city/market/forecast.yaml"),
+    ),
     ("v1/agreement.yaml", include_str!("../../examples/smart-city/v1/agreement.yaml")),
     ("v1/breeze.yaml", include_str!("../../examples/smart-city/v1/breeze.yaml")),
     ("v1/city.yaml", include_str!("../../examples/smart-city/v1/city.yaml")),
@@ -222,6 +230,14 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_example_offers_are_offers() {
+        for name in ["market/readings.yaml", "market/forecast.yaml"] {
+            let (path, text) = built_in_file(Path::new(name)).unwrap();
+            assert!(matches!(Document::parse(&path, &text), Ok(Document::Offer(_))), "{name}");
+        }
+    }
 
     #[test]
     fn the_example_and_its_built_in_copy_are_one() {

@@ -131,6 +131,7 @@ impl Voice<'_> {
                 let committed = self.submit("retire", &serde_json::json!({ "resources": names })).await?;
                 Ok(vec![self.changed("retire", "retired", &listed, committed).await])
             }
+            Document::Offer(offer) => self.offer(offer, present).await,
         }
     }
 

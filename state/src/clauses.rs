@@ -265,6 +265,20 @@ pub struct EndClause {
     pub resources: Ending,
 }
 
+/// Which reputation every party needs on the market before the others accept the agreement.
+///
+/// A channel can't see the market, so each member's own Charter holds to it before it accepts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReputationClause {
+    /// How many ratings.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub min_ratings: u32,
+    /// Their mean, in tenths of a star.
+    #[schemars(range(min = 10, max = 50))]
+    pub min_tenths: u32,
+}
+
 /// The rules of a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -298,6 +312,9 @@ pub struct Clauses {
     /// How it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<EndClause>,
+    /// Which reputation each party needs on the market for the others to accept it; none: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reputation: Option<ReputationClause>,
 }
 
 /// A clause makes no sense.
@@ -361,6 +378,18 @@ pub enum ClauseError {
         found: u32,
         /// The least.
         least: u32,
+    },
+    /// A demand that nobody can meet, or that demands nothing.
+    #[error("clauses.reputation.{field}: {found} is outside {least} to {most}")]
+    Reputation {
+        /// Which demand.
+        field: &'static str,
+        /// What it says.
+        found: u32,
+        /// The least.
+        least: u32,
+        /// The most.
+        most: u32,
     },
 }
 
@@ -451,6 +480,16 @@ impl Clauses {
         if let Some(need) = self.end.as_ref().and_then(|end| end.need) {
             needs("end".into(), need, parties.len())?;
         }
-        Ok(())
+        self.reputation.as_ref().map_or(Ok(()), ReputationClause::check)
+    }
+}
+
+impl ReputationClause {
+    fn check(&self) -> Result<(), ClauseError> {
+        let demands = [("min_ratings", self.min_ratings, 1, 1_000), ("min_tenths", self.min_tenths, 10, 50)];
+        match demands.into_iter().find(|(_, found, least, most)| !(least..=most).contains(&found)) {
+            Some((field, found, least, most)) => Err(ClauseError::Reputation { field, found, least, most }),
+            None => Ok(()),
+        }
     }
 }

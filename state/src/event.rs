@@ -3,10 +3,13 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::acts::accounts::{Representation, Vouching};
+use crate::acts::agreed::{Agreed, AgreementNamed};
 use crate::acts::approvals::{ProposalNamed, Wanted};
 use crate::acts::keys::KeyPublished;
 use crate::acts::negotiations::{Acceptance, Request, Resulting, Tabled, Termination};
 use crate::acts::offers::{Offer, OfferNamed};
+use crate::acts::ratings::Rating;
 use crate::agreement::{Agreement, Role};
 use crate::canonical::Digest;
 use crate::ids::{Channel, MemberId, MspId, ResourceName, TxId};
@@ -163,6 +166,21 @@ pub enum EventBody {
     /// A party ended it.
     #[serde(rename = "charter.negotiation.terminated")]
     NegotiationTerminated(Termination),
+    /// A member of a market says which DAO it is.
+    #[serde(rename = "charter.dao.represented")]
+    DaoRepresented(Representation),
+    /// A member of that DAO stands for it.
+    #[serde(rename = "charter.dao.vouched")]
+    RepresentationVouched(Vouching),
+    /// A party says on a market that an agreement is in force.
+    #[serde(rename = "charter.agreed.confirmed")]
+    AgreementConfirmed(Agreed),
+    /// A party says on a market that an agreement is finished.
+    #[serde(rename = "charter.agreed.concluded")]
+    AgreementConcluded(AgreementNamed),
+    /// A party of a finished agreement rates another one.
+    #[serde(rename = "charter.member.rated")]
+    MemberRated(Rating),
 }
 
 impl EventBody {
@@ -191,6 +209,11 @@ impl EventBody {
             EventBody::NegotiationVerified(_) => "charter.negotiation.verified",
             EventBody::NegotiationFinalized(_) => "charter.negotiation.finalized",
             EventBody::NegotiationTerminated(_) => "charter.negotiation.terminated",
+            EventBody::DaoRepresented(_) => "charter.dao.represented",
+            EventBody::RepresentationVouched(_) => "charter.dao.vouched",
+            EventBody::AgreementConfirmed(_) => "charter.agreed.confirmed",
+            EventBody::AgreementConcluded(_) => "charter.agreed.concluded",
+            EventBody::MemberRated(_) => "charter.member.rated",
         }
     }
 

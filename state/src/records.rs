@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::acts::accounts::RepresentationRecord;
+use crate::acts::agreed::AgreedRecord;
 use crate::acts::approvals::ProposalRecord;
 use crate::acts::keys::KeyRecord;
 use crate::acts::negotiations::{NegotiationRecord, SealedRecord, sealed_id};
 use crate::acts::offers::OfferRecord;
+use crate::acts::ratings::RatingRecord;
 use crate::agreement::Agreement;
 use crate::ids::{MemberId, TxId};
 use crate::paths;
@@ -123,6 +126,12 @@ collections! {
     Negotiation(NegotiationRecord) = "negotiation", "negotiations", |record| record.id.to_string();
     /// Terms, sealed to the parties of their negotiation.
     Sealed(SealedRecord) = "sealed", "sealed", |record| sealed_id(&record.id, record.round);
+    /// Members that are DAOs.
+    Representation(RepresentationRecord) = "representation", "representations", |record| record.member.to_string();
+    /// Agreements that members say to have made.
+    Agreed(AgreedRecord) = "agreed", "agreed", |record| AgreedRecord::name(record.agreed.agreement);
+    /// What members say of each other.
+    Rating(RatingRecord) = "rating", "ratings", |record| RatingRecord::name(record.rating.agreement, &record.rated.by, &record.rating.member);
 }
 
 impl AnyRecord {

@@ -26,10 +26,13 @@ pub use error::ALREADY_RECORDED;
 use effect::{Call, ok};
 use error::Refused;
 use snapshot::Snapshot;
+use state::acts::accounts::RepresentationRecord;
+use state::acts::agreed::AgreedRecord;
 use state::acts::approvals::ProposalRecord;
 use state::acts::keys::KeyRecord;
 use state::acts::negotiations::{NegotiationRecord, SealedRecord};
 use state::acts::offers::OfferRecord;
+use state::acts::ratings::RatingRecord;
 use state::event::EventBody;
 use stub::{Invocation, Response, Stub};
 
@@ -59,6 +62,11 @@ pub const FUNCTIONS: &[&str] = &[
     "negotiate_verify",
     "negotiate_finalize",
     "negotiate_terminate",
+    "represent",
+    "vouch",
+    "confirm",
+    "conclude",
+    "rate",
     "agreement",
     "member",
     "resource",
@@ -72,6 +80,9 @@ pub const FUNCTIONS: &[&str] = &[
     "negotiation",
     "negotiations",
     "sealed",
+    "representation",
+    "agreed",
+    "rating",
 ];
 
 /// Runs one transaction. It is total: no input makes it panic, and a refusal writes nothing.
@@ -100,6 +111,11 @@ fn run(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Result<Response, Ref
         "retract" => acts::act(snapshot, &call, "retract", rest, EventBody::ChangeWithdrawn)?,
         "publish_key" => acts::act(snapshot, &call, "publish_key", rest, EventBody::KeyPublished)?,
         negotiate if negotiate.starts_with("negotiate_") => negotiations::run(snapshot, &call, negotiate, rest)?,
+        "represent" => acts::act(snapshot, &call, "represent", rest, EventBody::DaoRepresented)?,
+        "vouch" => acts::act(snapshot, &call, "vouch", rest, EventBody::RepresentationVouched)?,
+        "confirm" => acts::act(snapshot, &call, "confirm", rest, EventBody::AgreementConfirmed)?,
+        "conclude" => acts::act(snapshot, &call, "conclude", rest, EventBody::AgreementConcluded)?,
+        "rate" => acts::act(snapshot, &call, "rate", rest, EventBody::MemberRated)?,
         read => return answer(snapshot, read, rest).map(ok),
     };
     effect.commit(stub, call)
@@ -121,6 +137,9 @@ fn answer(snapshot: &mut Snapshot<'_>, function: &str, rest: &[Vec<u8>]) -> Resu
         "negotiation" => reads::record::<NegotiationRecord>(snapshot, "negotiation", rest),
         "negotiations" => reads::records::<NegotiationRecord>(snapshot, "negotiations", rest),
         "sealed" => reads::record::<SealedRecord>(snapshot, "sealed", rest),
+        "representation" => reads::record::<RepresentationRecord>(snapshot, "representation", rest),
+        "agreed" => reads::record::<AgreedRecord>(snapshot, "agreed", rest),
+        "rating" => reads::record::<RatingRecord>(snapshot, "rating", rest),
         other => Err(Refused::Function(other.to_owned())),
     }
 }

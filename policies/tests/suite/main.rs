@@ -5,5 +5,6 @@
 mod local;
 mod ownership;
 mod plan;
+mod reputation;
 mod shares;
 mod simulation;

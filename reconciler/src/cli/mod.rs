@@ -1,6 +1,7 @@
 //! The `charter` command: what it takes, and which file does it.
 
 mod access;
+mod agreed;
 mod approvals;
 mod chaincode;
 mod channel;
@@ -8,12 +9,16 @@ mod down;
 mod error;
 mod history;
 mod ledger;
+mod market;
+mod members;
 mod negotiate;
+mod offers;
 mod output;
 mod pause;
 mod plan;
 mod progress;
 mod replay;
+mod reputation;
 mod serve;
 mod shares;
 mod standing;
@@ -171,7 +176,7 @@ enum Command {
     },
     /// Checks the chain of evidence: the ledger's blocks, the reports' and the commits' signatures.
     Verify,
-    /// Submits an agreement, an order, an amendment or a retirement to the ledger.
+    /// Submits an agreement, an order, an amendment, a retirement or an offer to the ledger.
     Submit {
         /// The document, YAML or JSON.
         #[arg(required_unless_present = "pending")]
@@ -179,6 +184,8 @@ enum Command {
         /// Finds out what became of transactions that were sent without an answer, instead of submitting anything.
         #[arg(long, conflicts_with = "file")]
         pending: bool,
+        #[command(flatten)]
+        demand: reputation::Demand,
     },
     /// Changes that have to be approved before they are in force: which wait, and saying yes or no.
     Approvals {
@@ -200,6 +207,29 @@ enum Command {
     Negotiate {
         #[command(subcommand)]
         command: negotiate::NegotiateCommand,
+    },
+    /// What members offer on a market: browsing, publishing, amending, withdrawing.
+    Offers {
+        #[command(subcommand)]
+        command: offers::OffersCommand,
+    },
+    /// Who takes part in a market, and which members are DAOs.
+    Members {
+        #[command(subcommand)]
+        command: Option<members::MembersCommand>,
+    },
+    /// What a market knows of its members' agreements: that they are in force, and that they are finished.
+    Agreed {
+        #[command(subcommand)]
+        command: agreed::AgreedCommand,
+    },
+    /// Rates another party of a finished agreement, once.
+    Rate(reputation::Rate),
+    /// Shows what members say of each other on a market, and what their reports show.
+    Reputation {
+        /// Only this member, with each of its ratings.
+        #[arg(value_name = "MEMBER")]
+        of: Option<MemberId>,
     },
     /// Ends a channel's freezing, once a person has found out why it was frozen; needs --channel.
     Thaw,
@@ -341,7 +371,9 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Graph => history::graph(global),
         Command::Replay { compare } => replay::run(global, compare).await,
         Command::Verify => verify::run(global).await,
-        Command::Submit { file: Some(file), .. } => submit::run(global, &file).await,
+        Command::Submit {
+            file: Some(file), demand, ..
+        } => submit::run(global, &file, &demand).await,
         Command::Submit { file: None, .. } => submit::pending(global).await,
         Command::Approvals { command } => approvals::run(global, &command).await,
         Command::Pause => pause::run(global, pause::Word::Pause).await,
@@ -349,6 +381,11 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Reconcile => pause::run(global, pause::Word::Reconcile).await,
         Command::Shares { command } => shares::run(global, &command),
         Command::Negotiate { command } => negotiate::run(global, command).await,
+        Command::Offers { command } => offers::run(global, command).await,
+        Command::Members { command } => members::run(global, command).await,
+        Command::Agreed { command } => agreed::run(global, command).await,
+        Command::Rate(rate) => reputation::rate(global, rate).await,
+        Command::Reputation { of } => reputation::show(global, of.as_ref()),
         Command::Thaw => thaw::run(global).await,
         Command::Version => {
             output::line(&format!("charter {}", env!("CARGO_PKG_VERSION")));

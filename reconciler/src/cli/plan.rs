@@ -171,6 +171,7 @@ async fn preview(controller: &Controller, document: &Document) -> Result<Preview
         Document::Order(resources) => EventBody::ResourcesOrdered { resources },
         Document::Amendment(resources) => EventBody::ResourcesAmended { resources },
         Document::Retirement(resources) => EventBody::ResourcesRetired { resources },
+        Document::Offer(offer) => EventBody::OfferPublished(*offer),
         Document::Agreement(agreement) => EventBody::AgreementConstituted {
             digest: agreement.digest()?,
             agreement: *agreement,

@@ -1,4 +1,4 @@
-//! `submit`: an agreement, an order, an amendment or a retirement, as a signed transaction.
+//! `submit`: an agreement, an order, an amendment, a retirement or an offer, as a signed transaction.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use state::ids::Channel;
 
 use super::access::Access;
 use super::error::{CliError, Doing, Exit};
+use super::reputation::Demand;
 use super::{Global, output, targets};
 use crate::config::Config;
 use crate::control::Control;
@@ -15,13 +16,16 @@ use crate::document::Document;
 use crate::service::Workplace;
 use crate::submission::{Present, Said, SubmissionError, Voice};
 
-/// Submits a document for one member on one channel.
-pub(crate) async fn run(global: &Global, file: &Path) -> Result<Exit, CliError> {
+/// Submits a document for one member on one channel. An agreement is held to its clause on reputation first.
+pub(crate) async fn run(global: &Global, file: &Path, demand: &Demand) -> Result<Exit, CliError> {
     let document = Document::read(file).map_err(|error| CliError::new("nothing was submitted").because(error))?;
     let config = targets::one(global)?;
     let channel = targets::one_channel(global, &config)?;
     let access = Access::open(global).await?;
     let ledger = access.connect(&config)?;
+    if let Document::Agreement(agreement) = &document {
+        demand.hold(&config, &ledger, agreement).await?;
+    }
     let voice = Voice {
         ledger: ledger.as_ref(),
         channel: &channel,
@@ -67,7 +71,9 @@ fn next(document: &Document, error: &SubmissionError) -> Option<&'static str> {
     fault.is_unreached().then_some(match document {
         // Of an agreement an earlier step may stand on the ledger.
         Document::Agreement(_) => "submit again when the peer answers: what the ledger has taken already is not said twice",
-        Document::Order(_) | Document::Amendment(_) | Document::Retirement(_) => "nothing was sent; submit again when the peer answers",
+        Document::Order(_) | Document::Amendment(_) | Document::Retirement(_) | Document::Offer(_) => {
+            "nothing was sent; submit again when the peer answers"
+        }
     })
 }
 

@@ -335,6 +335,8 @@ fn level(running: &[(&Config, &Service)], said: &BTreeMap<Channel, u64>) -> bool
         let status = status.borrow();
         let block = |channel| status.channels.get(channel).and_then(|one| one.block);
         said.iter()
+            // On a channel that has its first block alone nobody has said anything yet.
+            .filter(|(_, said)| **said > 0)
             .filter(|(channel, _)| config.channels().contains(*channel) || status.channels.contains_key(*channel))
             .all(|(channel, said)| block(channel) >= Some(*said))
     })

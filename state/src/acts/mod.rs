@@ -3,10 +3,13 @@
 //! A rule runs over [`Books`], so it is the same code in the chaincode on the ledger, where a follower runs a transaction again,
 //! and where a follower takes the event in. It decides everything and writes nothing: what it gives is [`Taken`].
 
+pub mod accounts;
+pub mod agreed;
 pub mod approvals;
 pub mod keys;
 pub mod negotiations;
 pub mod offers;
+pub mod ratings;
 
 use thiserror::Error;
 
@@ -90,6 +93,15 @@ pub enum ActRefusal {
     /// A negotiation.
     #[error(transparent)]
     Negotiation(#[from] negotiations::NegotiationRefusal),
+    /// An account.
+    #[error(transparent)]
+    Account(#[from] accounts::AccountRefusal),
+    /// What is said of an agreement.
+    #[error(transparent)]
+    Agreed(#[from] agreed::AgreedRefusal),
+    /// A rating.
+    #[error(transparent)]
+    Rating(#[from] ratings::RatingRefusal),
     /// The event is none of these.
     #[error("the event is not an act that this Charter knows")]
     Unknown,
@@ -103,6 +115,9 @@ impl ActRefusal {
             ActRefusal::Approval(refusal) => refusal.fault(),
             ActRefusal::Key(refusal) => refusal.fault(),
             ActRefusal::Negotiation(refusal) => refusal.fault(),
+            ActRefusal::Account(refusal) => refusal.fault(),
+            ActRefusal::Agreed(refusal) => refusal.fault(),
+            ActRefusal::Rating(refusal) => refusal.fault(),
             ActRefusal::Unknown => Fault::Bad,
         }
     }
@@ -114,6 +129,9 @@ impl ActRefusal {
             ActRefusal::Approval(refusal) => refusal.reason(),
             ActRefusal::Key(refusal) => refusal.reason(),
             ActRefusal::Negotiation(refusal) => refusal.reason(),
+            ActRefusal::Account(refusal) => refusal.reason(),
+            ActRefusal::Agreed(refusal) => refusal.reason(),
+            ActRefusal::Rating(refusal) => refusal.reason(),
             ActRefusal::Unknown => "the event is not an act",
         }
     }
@@ -137,6 +155,11 @@ pub fn take<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, body: &EventB
         EventBody::NegotiationVerified(said) => negotiations::verify(books, source, said),
         EventBody::NegotiationFinalized(said) => negotiations::finalize(books, source, said),
         EventBody::NegotiationTerminated(said) => negotiations::terminate(books, source, said),
+        EventBody::DaoRepresented(representation) => accounts::represent(books, source, representation),
+        EventBody::RepresentationVouched(vouching) => accounts::vouch(books, source, vouching),
+        EventBody::AgreementConfirmed(agreed) => agreed::confirm(books, source, agreed),
+        EventBody::AgreementConcluded(named) => agreed::conclude(books, source, named),
+        EventBody::MemberRated(rating) => ratings::rate(books, source, rating),
         EventBody::MemberRegistered { .. }
         | EventBody::AgreementConstituted { .. }
         | EventBody::AgreementAccepted { .. }

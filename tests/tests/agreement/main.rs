@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "tests and what they share")]
 
 mod clauses;
+mod market;
 mod negotiate;

@@ -4,6 +4,8 @@
 
 mod channel;
 mod clauses;
+mod market;
+mod market_properties;
 mod negotiating;
 mod negotiation_properties;
 mod negotiations;

@@ -1,0 +1,98 @@
+//! What members have done on a channel, counted from their signed reports in a store.
+
+use std::collections::BTreeMap;
+
+use policies::reputation::Conduct;
+use state::git::{GitError, Store};
+use state::ids::{Channel, MemberId};
+use state::paths;
+use state::report::{Envelope, ReportError};
+use state::time::Timestamp;
+use thiserror::Error;
+
+use crate::view::{self, ViewError};
+
+/// The most reports of one channel that are counted, the newest.
+pub const LIMIT: usize = 5_000;
+/// The seconds between reports where no agreement says otherwise.
+const HEARTBEAT: u32 = 900;
+
+/// The reports of a channel can't be counted.
+#[derive(Debug, Error)]
+pub enum ConductError {
+    /// The store failed.
+    #[error("the reports of channel {channel} can't be read")]
+    Store {
+        /// The channel.
+        channel: Channel,
+        /// What the store answered.
+        #[source]
+        source: GitError,
+    },
+    /// A commit can't be read as the state that it holds.
+    #[error("the state of channel {channel} can't be read")]
+    View {
+        /// The channel.
+        channel: Channel,
+        /// What is wrong with it.
+        #[source]
+        source: ViewError,
+    },
+    /// A report can't be read.
+    #[error("a report of {member} on channel {channel} can't be read; rebuild the store from the ledger with 'charter replay'")]
+    Report {
+        /// The channel.
+        channel: Channel,
+        /// Whose report.
+        member: MemberId,
+        /// What is wrong with it.
+        #[source]
+        source: ReportError,
+    },
+}
+
+/// What each member that has reported on a channel has done there until now.
+pub fn of(store: &Store, channel: &Channel, now: Timestamp) -> Result<BTreeMap<MemberId, Conduct>, ConductError> {
+    let stored = |source| ConductError::Store {
+        channel: channel.clone(),
+        source,
+    };
+    let viewed = |source| ConductError::View {
+        channel: channel.clone(),
+        source,
+    };
+    let Some(newest) = store.head(&paths::reported_ref(channel)).map_err(stored)? else {
+        return Ok(BTreeMap::new());
+    };
+    let heartbeat = match store.head(&paths::desired_ref(channel)).map_err(stored)? {
+        Some(commit) => {
+            let desired = view::desired(store, channel, commit).map_err(viewed)?;
+            desired.agreement().map_or(HEARTBEAT, |record| record.agreement.heartbeat_seconds)
+        }
+        None => HEARTBEAT,
+    };
+    let mut all: BTreeMap<MemberId, Conduct> = BTreeMap::new();
+    for info in store.log(newest, None, LIMIT).map_err(stored)?.iter().rev() {
+        // What is under quarantine names no member.
+        let Some(member) = info.trailer("Member").and_then(|name| MemberId::new(name).ok()) else {
+            continue;
+        };
+        let path = format!("members/{member}/report.dsse.json");
+        let Some(bytes) = store.read(info.id, &path).map_err(stored)? else {
+            continue;
+        };
+        let unread = |source| ConductError::Report {
+            channel: channel.clone(),
+            member: member.clone(),
+            source,
+        };
+        let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|error| unread(ReportError::Malformed(error)))?;
+        let (report, _) = envelope.report().map_err(unread)?;
+        let at = Timestamp::clamped(info.author.seconds);
+        all.entry(member).or_default().take(at, &report, heartbeat);
+    }
+    for (member, reports) in view::reported(store, channel, newest).map_err(viewed)?.members() {
+        all.entry(member.clone()).or_default().stand(reports, now, heartbeat);
+    }
+    Ok(all)
+}
