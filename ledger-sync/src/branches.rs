@@ -174,7 +174,7 @@ impl Materialiser {
         let mut loader = desired::Loader::new(channel.clone());
         let (desired, pinned_desired, files) = Side::load(store, channel, paths::desired_ref(channel), desired::File::read)?;
         files.into_iter().for_each(|file| loader.take(file));
-        let desired_state = loader.finish().map_err(|source| desired.unusable(source))?;
+        let mut desired_state = loader.finish().map_err(|source| desired.unusable(source))?;
         let mut loader = reported::Loader::new(channel.clone());
         let (reported, pinned_reported, files) = Side::load(store, channel, paths::reported_ref(channel), reported::File::read)?;
         files.into_iter().for_each(|file| loader.take(file));
@@ -190,6 +190,7 @@ impl Materialiser {
             }
         }
         let resume = resume(store, channel, &desired, &reported);
+        desired_state.hear(&reported_state);
         Ok(Self {
             store: store.clone(),
             channel: channel.clone(),

@@ -99,6 +99,7 @@ impl States {
         }
         match self.reported.apply(event) {
             Ok(taken) => {
+                self.desired.hear_of(&event.source.by, &self.reported);
                 let mut files = taken.files;
                 let complaint = taken.complaint.as_ref().map(reasons::report);
                 if let Some(reason) = complaint {

@@ -8,15 +8,17 @@ use std::fmt::Write as _;
 
 use state::acts::agreed::AgreedRecord;
 use state::acts::approvals::{ProposalRecord, Wanted};
+use state::acts::life::{ENDING, EndingRecord, PartRecord};
 use state::acts::negotiations::{NegotiationRecord, Resulting};
 use state::acts::offers::OfferRecord;
+use state::acts::transfers::TransferRecord;
 use state::canonical::Digest;
 use state::desired::DesiredState;
 use state::event::{EventBody, LedgerEvent};
 use state::ids::{Channel, NegotiationId, ResourceName, TxId};
 use state::report::{Condition, StepOutcome, StepReport};
 use state::reported::ReportedState;
-use state::resource::Resource;
+use state::resource::{OnRetire, Resource};
 
 use crate::decode::Quarantine;
 use crate::materialise::Change;
@@ -182,6 +184,40 @@ pub(crate) fn of_desired(event: &LedgerEvent, desired: &DesiredState) -> Text {
             body.push(format!("- agreement {}", rating.agreement));
             format!("rate {}: {} of 5 stars", rating.member, rating.stars)
         }
+        EventBody::PartClosed(named) => {
+            if let Some(part) = desired.records().of::<PartRecord>(named.member.as_str()) {
+                body.push(format!("- silent since {}, its grace ended at {}", part.since, part.deadline));
+                body.extend(part.witnesses.iter().map(|(member, at)| format!("- {member} was later: {at}")));
+            }
+            body.extend(left(event, desired));
+            format!("close the part of {}: abandoned", named.member)
+        }
+        EventBody::AgreementExpired(_) => {
+            body.extend(left(event, desired));
+            "the agreement has expired".to_owned()
+        }
+        EventBody::EndAsked(_) => {
+            let ended = desired
+                .records()
+                .of::<EndingRecord>(ENDING)
+                .is_some_and(|ending| ending.ended.is_some());
+            body.extend(left(event, desired));
+            match ended {
+                true => format!("end asked by {by}: the agreement has ended"),
+                false => format!("end asked by {by}"),
+            }
+        }
+        EventBody::TransferProposed(transfer) => {
+            body.extend(transfer.resources.iter().map(|name| format!("- {name}")));
+            format!(
+                "propose to transfer {} of {by} to {}",
+                resources(transfer.resources.len()),
+                transfer.to
+            )
+        }
+        EventBody::TransferApproved(named) => transfer(&named.id, &format!("approved by {by}"), desired, &mut body),
+        EventBody::TransferAccepted(named) => transfer(&named.id, &format!("accepted by {by}"), desired, &mut body),
+        EventBody::TransferCancelled(named) => transfer(&named.id, &format!("called off by {by}"), desired, &mut body),
         // Reports have their own text; this arm keeps the match total.
         EventBody::ReportSubmitted { sequence, .. } => format!("report {sequence} from {by}"),
     };
@@ -201,6 +237,38 @@ fn proposed(wanted: &Wanted) -> Vec<String> {
         Wanted::Order { resources } | Wanted::Amend { resources } => resources.iter().map(line).collect(),
         Wanted::Retire { resources } => resources.iter().map(|name| format!("- {name}")).collect(),
     }
+}
+
+/// What an event retired, beside what it says.
+fn left(event: &LedgerEvent, desired: &DesiredState) -> Vec<String> {
+    let retired = desired.retired().values();
+    retired
+        .filter(|gone| gone.retired.as_ref().is_some_and(|by| by.tx_id == event.source.tx_id))
+        .map(|gone| match gone.resource.on_retire {
+            OnRetire::Delete => line(&gone.resource),
+            OnRetire::Retain => format!("{}, kept", line(&gone.resource)),
+        })
+        .collect()
+}
+
+fn resources(count: usize) -> String {
+    match count {
+        1 => "1 resource".to_owned(),
+        count => format!("{count} resources"),
+    }
+}
+
+fn transfer(id: &TxId, done: &str, desired: &DesiredState, body: &mut Vec<String>) -> String {
+    let Some(record) = desired.records().of::<TransferRecord>(id.as_str()) else {
+        return format!("transfer {} {done}", short(id));
+    };
+    body.extend(record.transfer.resources.iter().map(|name| format!("- {name}")));
+    let standing = match (&record.done, &record.cancelled) {
+        (Some(_), _) => format!(": {} has it", record.transfer.to),
+        (None, Some(_)) => String::new(),
+        (None, None) => ": not in force yet".to_owned(),
+    };
+    format!("transfer {} {done}{standing}", short(id))
 }
 
 /// The first digits of a transaction's id.

@@ -53,15 +53,42 @@ pub enum Recorded {
     Before,
 }
 
+/// By which function of the chaincode a report is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recording {
+    /// As a report.
+    Report,
+    /// As a report whose time the ledger keeps as a sign of life: where silence or a date can end something.
+    Heartbeat,
+}
+
+impl Recording {
+    /// Both.
+    pub const ALL: [Recording; 2] = [Recording::Report, Recording::Heartbeat];
+
+    /// The function's name.
+    pub fn function(self) -> &'static str {
+        match self {
+            Recording::Report => "report",
+            Recording::Heartbeat => "heartbeat",
+        }
+    }
+}
+
 /// Puts a report on the ledger. Sending the same one again is a success: the chaincode knows it by its digest.
-pub async fn submit_report(ledger: &dyn Ledger, channel: &Channel, envelope: &Envelope) -> Result<Recorded, SubmitError> {
+pub async fn submit_report(
+    ledger: &dyn Ledger,
+    channel: &Channel,
+    envelope: &Envelope,
+    recording: Recording,
+) -> Result<Recorded, SubmitError> {
     let document = state::canonical::bytes(envelope).map_err(|error| {
         SubmitError::Sign(MspError::Issue {
             action: "encode a report",
             reason: error.to_string(),
         })
     })?;
-    match ledger.submit(channel, "report", vec![document]).await {
+    match ledger.submit(channel, recording.function(), vec![document]).await {
         Ok(committed) => Ok(Recorded::Now(committed)),
         Err(SubmitError::Refused { status, message, .. }) if status == 409 && message.contains(chaincode::ALREADY_RECORDED) => {
             Ok(Recorded::Before)

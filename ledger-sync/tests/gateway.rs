@@ -12,7 +12,7 @@ use common::*;
 use embedded::{MemberSpec, NetworkSpec, Server};
 use futures::StreamExt;
 use ledger_sync::gateway::Timeouts;
-use ledger_sync::reports::{Recorded, submit_report};
+use ledger_sync::reports::{Recorded, Recording, submit_report};
 use ledger_sync::{
     EvaluateError, FollowError, Follower, GatewayClient, GatewayConfig, Ledger, Options, PeerConfig, Pending, Progress, StreamError,
     SubmitError, catch_up, reports,
@@ -124,8 +124,14 @@ async fn transactions_become_commits() {
     let envelope = reports::sign(&report, signer.as_ref()).unwrap();
     let certificate = signer.certificate();
     assert_eq!(reports::verify(&envelope, certificate).unwrap().0, report);
-    assert!(matches!(submit_report(&energy, &on, &envelope).await.unwrap(), Recorded::Now(_)));
-    assert_eq!(submit_report(&energy, &on, &envelope).await.unwrap(), Recorded::Before);
+    assert!(matches!(
+        submit_report(&energy, &on, &envelope, Recording::Report).await.unwrap(),
+        Recorded::Now(_)
+    ));
+    assert_eq!(
+        submit_report(&energy, &on, &envelope, Recording::Report).await.unwrap(),
+        Recorded::Before
+    );
 
     // Both members get the same commits.
     let (a, b) = (place(), place());

@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use ledger_sync::reports::{Recorded, SignedReportError, sign, submit_report, verify};
+use ledger_sync::reports::{Recorded, Recording, SignedReportError, sign, submit_report, verify};
 use msp::Signer;
 use state::canonical::Digest;
 use state::report::Condition;
@@ -37,12 +37,19 @@ async fn a_report_is_recorded_once() {
     let report = report("energy", "x", Condition::InSync, None);
     let envelope = sign(&report, network.signer(ENERGY).unwrap().as_ref()).unwrap();
     assert!(matches!(
-        submit_report(&ledger, &channel(), &envelope).await.unwrap(),
+        submit_report(&ledger, &channel(), &envelope, Recording::Report).await.unwrap(),
         Recorded::Now(_)
     ));
     let height = network.blocks().len();
-    assert_eq!(submit_report(&ledger, &channel(), &envelope).await.unwrap(), Recorded::Before);
+    assert_eq!(
+        submit_report(&ledger, &channel(), &envelope, Recording::Report).await.unwrap(),
+        Recorded::Before
+    );
     assert_eq!(network.blocks().len(), height);
     // Somebody else's report is refused, not recorded.
-    assert!(submit_report(&network.ledger(CITY), &channel(), &envelope).await.is_err());
+    assert!(
+        submit_report(&network.ledger(CITY), &channel(), &envelope, Recording::Report)
+            .await
+            .is_err()
+    );
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use common::*;
 use consortium::{Consortium, order};
 use futures::StreamExt;
-use ledger_sync::reports::{Recorded, submit_report};
+use ledger_sync::reports::{Recorded, Recording, submit_report};
 use ledger_sync::{Committed, GatewayClient, Ledger, SubmitError, reports};
 use peer::{At, Fate, Peer};
 use protos::peer::TxValidationCode;
@@ -123,17 +123,17 @@ async fn a_report_is_neither_lost_nor_recorded_twice() {
         let envelope = reports::sign(&next, consortium.signer("energy").as_ref()).unwrap();
         let (_, digest) = envelope.report().unwrap();
         let (client, sent) = (consortium.client("energy", &[&peer]), envelope.clone());
-        killed_while(
-            &peer,
-            at,
-            fate.clone(),
-            async move { submit_report(&client, &channel(), &sent).await },
-        )
+        killed_while(&peer, at, fate.clone(), async move {
+            submit_report(&client, &channel(), &sent, Recording::Report).await
+        })
         .await;
         let client = consortium.client("energy", &[&peer]);
-        let done = submit_report(&client, &channel(), &envelope).await.unwrap();
+        let done = submit_report(&client, &channel(), &envelope, Recording::Report).await.unwrap();
         assert!(matches!(done, Recorded::Now(_)), "{at:?} {fate:?}: {done:?}");
-        assert_eq!(submit_report(&client, &channel(), &envelope).await.unwrap(), Recorded::Before);
+        assert_eq!(
+            submit_report(&client, &channel(), &envelope, Recording::Report).await.unwrap(),
+            Recorded::Before
+        );
         assert_eq!(recorded(&city, "report").await.len(), index + 1, "{at:?} {fate:?}");
         last = Some((next, digest));
     }

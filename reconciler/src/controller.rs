@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger_sync::Ledger;
-use ledger_sync::reports::{self, SignedReportError};
+use ledger_sync::reports::{self, Recording, SignedReportError};
 use policies::{Denial, LocalPolicy};
 use providers::{Orphan, Scope, Wanted};
+use state::agreement::Agreement;
 use state::canonical::{CanonicalError, Digest};
 use state::desired::{DesiredState, Rejection};
 use state::event::{EventBody, LedgerEvent, Position, Provenance};
@@ -420,7 +421,9 @@ impl Controller {
         let Some(outgoing) = actual.outbox().filter(|_| !shutdown.requested()) else {
             return Ok(());
         };
-        let sending = reports::submit_report(self.settings.ledger.as_ref(), &self.settings.channel, &outgoing.envelope);
+        let keeps_time = loaded.desired.in_force().is_some_and(Agreement::keeps_time);
+        let recording = if keeps_time { Recording::Heartbeat } else { Recording::Report };
+        let sending = reports::submit_report(self.settings.ledger.as_ref(), &self.settings.channel, &outgoing.envelope, recording);
         match tokio::time::timeout(SUBMISSION, sending).await {
             Ok(Ok(_)) => outcome.reported = Some(outgoing.sequence),
             Ok(Err(error)) => {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ledger_sync::reports::Recording;
 use ledger_sync::{FollowError, Follower, Ledger, Options, Progress, frozen};
 use msp::{MspError, Signer};
 use notify::{RecursiveMode, Watcher};
@@ -337,8 +338,10 @@ async fn settle_reports(ledger: Arc<dyn Ledger>, channel: Channel, mut follow: w
         if follow.wait_for(|progress| progress.caught_up).await.is_err() {
             return;
         }
-        if let Err(error) = ledger.resolve(&channel, Some("report")).await {
-            tracing::warn!(%channel, error = ledger_sync::whole(&error), "the pending transactions can't be read");
+        for recording in Recording::ALL {
+            if let Err(error) = ledger.resolve(&channel, Some(recording.function())).await {
+                tracing::warn!(%channel, error = ledger_sync::whole(&error), "the pending transactions can't be read");
+            }
         }
     };
     tokio::select! {

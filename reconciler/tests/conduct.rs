@@ -61,6 +61,7 @@ fn network(conditions: &[(&str, bool)]) -> Arc<MemoryNetwork> {
             digest,
             // Whoever reads a store has checked the signatures before.
             envelope: Envelope::new(&payload, "CityMSP:0".into(), b"signature"),
+            heartbeat: None,
         };
         network.append(&[Emit::body("CityMSP", member("city"), body)]).unwrap();
         before = Some((report.sequence, digest));

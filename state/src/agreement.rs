@@ -284,6 +284,11 @@ impl Agreement {
         Ok(())
     }
 
+    /// Whether the ledger keeps the times of reports: where silence or a date can end something.
+    pub fn keeps_time(&self) -> bool {
+        self.clauses.is_some() || self.effective.until.is_some()
+    }
+
     /// The party that a member is, if it takes part.
     pub fn party(&self, member: &MemberId) -> Option<&Party> {
         self.parties.iter().find(|party| party.member == *member)

@@ -240,16 +240,13 @@ pub struct AbandonmentClause {
     pub resources: Ending,
 }
 
-/// How rights go from one member to another.
+/// How rights go from one party to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransferClause {
     /// How many parties have to approve, the giver among them. The taker has to accept it in any case.
     #[schemars(range(min = 1, max = 64))]
     pub need: u32,
-    /// Whether somebody who is no party yet may take them.
-    #[serde(default)]
-    pub newcomers: bool,
 }
 
 /// How the agreement ends.

@@ -14,10 +14,12 @@ use crate::event::{EventBody, LedgerEvent, Provenance};
 use crate::ids::{Channel, MemberId, MspId, ResourceName};
 use crate::paths::{self, FileChange};
 use crate::records::{AnyRecord, Books, Collection, Records, Submitted};
+use crate::reported::ReportedState;
 use crate::resource::Resource;
 use crate::rules::{self, Acceptance, Change, CheckError, InForce, Membership, Proposed, Refusal, Verdict, View};
 use crate::size::Totals;
 use crate::sorted;
+use crate::time::Timestamp;
 
 /// A member as it registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +60,9 @@ pub struct Ordered {
     /// The transaction that changed it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amended: Option<Provenance>,
+    /// The transaction that gave it to its present owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transferred: Option<Provenance>,
     /// The transaction that retired it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<Provenance>,
@@ -66,7 +71,17 @@ pub struct Ordered {
 impl Ordered {
     /// The last transaction that changed it.
     pub fn last(&self) -> &Provenance {
-        self.retired.as_ref().or(self.amended.as_ref()).unwrap_or(&self.ordered)
+        let changed = [&self.amended, &self.transferred].into_iter().flatten();
+        let changed = changed.max_by_key(|source| source.position);
+        self.retired.as_ref().or(changed).unwrap_or(&self.ordered)
+    }
+
+    /// Who has the orderer's rights: with a transfer they went to the owner.
+    pub fn orderer(&self) -> &MemberId {
+        match &self.transferred {
+            Some(_) => &self.resource.owner,
+            None => &self.ordered.by,
+        }
     }
 }
 
@@ -112,6 +127,8 @@ pub struct DesiredState {
     resources: BTreeMap<ResourceName, Ordered>,
     retired: BTreeMap<ResourceName, Ordered>,
     records: Records,
+    /// Each member's last sign of life. It is of `reported`, and in no file of `desired`.
+    heard: BTreeMap<MemberId, Timestamp>,
     // Made when it is asked for first: a plan without steps never asks.
     dependents: OnceLock<Dependents>,
 }
@@ -128,6 +145,7 @@ impl DesiredState {
             resources: BTreeMap::new(),
             retired: BTreeMap::new(),
             records: Records::default(),
+            heard: BTreeMap::new(),
             dependents: OnceLock::new(),
         }
     }
@@ -166,6 +184,18 @@ impl DesiredState {
     /// What the channel keeps beside these.
     pub fn records(&self) -> &Records {
         &self.records
+    }
+
+    /// Takes note of a member's signs of life, as its reports show them.
+    pub fn hear(&mut self, reported: &ReportedState) {
+        self.heard = reported.heartbeats();
+    }
+
+    /// Takes note of one member's.
+    pub fn hear_of(&mut self, member: &MemberId, reported: &ReportedState) {
+        if let Some(at) = reported.members().get(member).and_then(|reports| reports.head.heartbeat) {
+            self.heard.insert(member.clone(), at);
+        }
     }
 
     /// The resources that depend on one.
@@ -227,7 +257,7 @@ impl DesiredState {
             self.apply(event)?;
             return Ok(Verdict::Now);
         };
-        let verdict = rules::check(&mut Present(self), self.in_force(), &source.by, source.at, change)?;
+        let verdict = rules::check(&mut Present::new(self), self.in_force(), &source.by, source.at, change)?;
         self.change(source, change)?;
         Ok(verdict)
     }
@@ -243,7 +273,7 @@ impl DesiredState {
                 by: event.source.by.clone(),
             },
         };
-        let taken = acts::take(&mut Present(self), &source, body)?;
+        let taken = acts::take(&mut Present::new(self), &source, body)?;
         let mut changes = Vec::new();
         for record in taken.records {
             changes.push(file(record.path(), &record)?);
@@ -258,6 +288,8 @@ impl DesiredState {
                 Effect::Order(member, resources) => self.change(&by(member), Change::Order(&resources))?,
                 Effect::Amend(member, resources) => self.change(&by(member), Change::Amend(&resources))?,
                 Effect::Retire(member, names) => self.change(&by(member), Change::Retire(&names))?,
+                Effect::Release(member, names) => self.release(&by(member), &names)?,
+                Effect::Transfer(member, names) => self.transfer(&event.source, &member, &names)?,
             });
         }
         Ok(changes)
@@ -270,7 +302,7 @@ impl DesiredState {
                 msp: event.msp.clone(),
             });
         }
-        rules::register(&mut Present(self), member, msp)?;
+        rules::register(&mut Present::new(self), member, msp)?;
         let record = MemberRecord {
             msp: msp.clone(),
             role,
@@ -284,7 +316,7 @@ impl DesiredState {
     fn constitute(&mut self, event: &LedgerEvent, agreement: &Agreement, digest: Digest) -> Result<Vec<FileChange>, Rejection> {
         let by = &event.source.by;
         let standing = self.agreement.as_ref().map(|record| &record.agreement);
-        rules::constitute(&mut Present(self), standing, agreement, by)?;
+        rules::constitute(&mut Present::new(self), standing, agreement, by)?;
         if agreement.digest()? != digest {
             return Err(Rejection::Contradicts("digest"));
         }
@@ -323,7 +355,7 @@ impl DesiredState {
 
     fn check(&self, event: &LedgerEvent, change: Change<'_>) -> Result<(), Rejection> {
         let (by, at) = (&event.source.by, event.source.at);
-        Ok(rules::check_at_once(&mut Present(self), self.in_force(), by, at, change)?)
+        Ok(rules::check_at_once(&mut Present::new(self), self.in_force(), by, at, change)?)
     }
 
     /// Puts a change into force that the rules allow.
@@ -344,6 +376,32 @@ impl DesiredState {
         Ok(changes)
     }
 
+    /// Retires resources, and has them kept where they are.
+    fn release(&mut self, source: &Provenance, names: &[ResourceName]) -> Result<Vec<FileChange>, Rejection> {
+        let mut changes = Vec::new();
+        for name in names {
+            if let Some(ordered) = self.resources.get_mut(name) {
+                ordered.resource.release();
+            }
+            changes.extend(self.retire(source, name)?);
+        }
+        Ok(changes)
+    }
+
+    /// Gives resources to another member.
+    fn transfer(&mut self, source: &Provenance, to: &MemberId, names: &[ResourceName]) -> Result<Vec<FileChange>, Rejection> {
+        let mut changes = Vec::new();
+        for name in names {
+            let Some(ordered) = self.resources.get_mut(name) else {
+                return Err(Refusal::Missing(name.clone()).into());
+            };
+            ordered.resource.owner = to.clone();
+            ordered.transferred = Some(source.clone());
+            changes.push(file(paths::resource("resources", &ordered.resource.kind, name), ordered)?);
+        }
+        Ok(changes)
+    }
+
     fn put(&mut self, source: &Provenance, resource: &Resource) -> Result<Vec<FileChange>, Rejection> {
         let name = &resource.name;
         let ordered = match self.resources.get(name) {
@@ -351,12 +409,14 @@ impl DesiredState {
                 resource: resource.clone(),
                 ordered: present.ordered.clone(),
                 amended: Some(source.clone()),
+                transferred: present.transferred.clone(),
                 retired: None,
             },
             None => Ordered {
                 resource: resource.clone(),
                 ordered: source.clone(),
                 amended: None,
+                transferred: None,
                 retired: None,
             },
         };
@@ -443,42 +503,76 @@ pub(crate) fn file<T: Serialize>(path: String, value: &T) -> Result<FileChange, 
 }
 
 /// A state as the rules read it.
-pub struct Present<'a>(pub &'a DesiredState);
+pub struct Present<'a> {
+    state: &'a DesiredState,
+    heard: &'a BTreeMap<MemberId, Timestamp>,
+}
+
+impl<'a> Present<'a> {
+    /// A state that knows of signs of life what it took note of.
+    pub fn new(state: &'a DesiredState) -> Self {
+        Self {
+            state,
+            heard: &state.heard,
+        }
+    }
+
+    /// A state with each member's last sign of life beside it.
+    pub fn with(state: &'a DesiredState, heard: &'a BTreeMap<MemberId, Timestamp>) -> Self {
+        Self { state, heard }
+    }
+}
 
 impl Books for Present<'_> {
     fn record(&mut self, collection: Collection, id: &str) -> Result<Option<AnyRecord>, Infallible> {
-        Ok(self.0.records.get(collection, id).cloned())
+        Ok(self.state.records.get(collection, id).cloned())
     }
     fn agreement(&mut self) -> Result<Option<Agreement>, Infallible> {
-        Ok(self.0.in_force().cloned())
+        Ok(self.state.in_force().cloned())
+    }
+    fn accepted(&mut self, member: &MemberId) -> Result<Option<Timestamp>, Infallible> {
+        let record = self.state.agreement.as_ref();
+        Ok(record.and_then(|record| record.accepted.get(member)).map(|source| source.at))
+    }
+    fn heard(&mut self, member: &MemberId) -> Result<Option<Timestamp>, Infallible> {
+        Ok(self.heard.get(member).copied())
+    }
+    fn all_ordered(&mut self) -> Result<Vec<InForce>, Infallible> {
+        let all = self.state.resources.values();
+        Ok(all
+            .map(|ordered| InForce {
+                resource: ordered.resource.clone(),
+                orderer: ordered.orderer().clone(),
+            })
+            .collect())
     }
 }
 
 impl View for Present<'_> {
     type Error = Infallible;
     fn member(&mut self, member: &MemberId) -> Result<Option<Membership>, Infallible> {
-        Ok(self.0.members.get(member).map(|record| Membership {
+        Ok(self.state.members.get(member).map(|record| Membership {
             msp: record.msp.clone(),
             role: record.role,
         }))
     }
     fn member_of(&mut self, msp: &MspId) -> Result<Option<MemberId>, Infallible> {
-        Ok(self.0.member_of(msp).cloned())
+        Ok(self.state.member_of(msp).cloned())
     }
     fn ordered(&mut self, name: &ResourceName) -> Result<Option<InForce>, Infallible> {
-        Ok(self.0.resources.get(name).map(|ordered| InForce {
+        Ok(self.state.resources.get(name).map(|ordered| InForce {
             resource: ordered.resource.clone(),
-            orderer: ordered.ordered.by.clone(),
+            orderer: ordered.orderer().clone(),
         }))
     }
     fn dependents(&mut self, name: &ResourceName) -> Result<BTreeSet<ResourceName>, Infallible> {
-        Ok(self.0.all_dependents().get(name).cloned().unwrap_or_default())
+        Ok(self.state.all_dependents().get(name).cloned().unwrap_or_default())
     }
     fn count(&mut self) -> Result<u64, Infallible> {
-        Ok(self.0.resources.len() as u64)
+        Ok(self.state.resources.len() as u64)
     }
     fn totals(&mut self) -> Result<Totals, Infallible> {
-        Ok(self.0.resources.values().map(|ordered| &ordered.resource).collect())
+        Ok(self.state.resources.values().map(|ordered| &ordered.resource).collect())
     }
 }
 

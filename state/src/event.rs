@@ -7,9 +7,11 @@ use crate::acts::accounts::{Representation, Vouching};
 use crate::acts::agreed::{Agreed, AgreementNamed};
 use crate::acts::approvals::{ProposalNamed, Wanted};
 use crate::acts::keys::KeyPublished;
+use crate::acts::life::{MemberNamed, Nothing};
 use crate::acts::negotiations::{Acceptance, Request, Resulting, Tabled, Termination};
 use crate::acts::offers::{Offer, OfferNamed};
 use crate::acts::ratings::Rating;
+use crate::acts::transfers::{Transfer, TransferNamed};
 use crate::agreement::{Agreement, Role};
 use crate::canonical::Digest;
 use crate::ids::{Channel, MemberId, MspId, ResourceName, TxId};
@@ -120,6 +122,9 @@ pub enum EventBody {
         digest: Digest,
         /// The DSSE envelope.
         envelope: crate::report::Envelope,
+        /// The transaction's own time, where the ledger keeps it as a sign of life.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heartbeat: Option<Timestamp>,
     },
     /// A member offers something on a market.
     #[serde(rename = "charter.offer.published")]
@@ -181,6 +186,27 @@ pub enum EventBody {
     /// A party of a finished agreement rates another one.
     #[serde(rename = "charter.member.rated")]
     MemberRated(Rating),
+    /// The part of a member that is silent for too long is closed.
+    #[serde(rename = "charter.part.closed")]
+    PartClosed(MemberNamed),
+    /// The agreement's date has come.
+    #[serde(rename = "charter.agreement.expired")]
+    AgreementExpired(Nothing),
+    /// A party asks for the end of the agreement. With enough of them it has ended.
+    #[serde(rename = "charter.agreement.end-asked")]
+    EndAsked(Nothing),
+    /// A member would give what it owns to another.
+    #[serde(rename = "charter.transfer.proposed")]
+    TransferProposed(Transfer),
+    /// A party approves a transfer.
+    #[serde(rename = "charter.transfer.approved")]
+    TransferApproved(TransferNamed),
+    /// The taker takes it.
+    #[serde(rename = "charter.transfer.accepted")]
+    TransferAccepted(TransferNamed),
+    /// The giver or the taker calls it off.
+    #[serde(rename = "charter.transfer.cancelled")]
+    TransferCancelled(TransferNamed),
 }
 
 impl EventBody {
@@ -214,6 +240,13 @@ impl EventBody {
             EventBody::AgreementConfirmed(_) => "charter.agreed.confirmed",
             EventBody::AgreementConcluded(_) => "charter.agreed.concluded",
             EventBody::MemberRated(_) => "charter.member.rated",
+            EventBody::PartClosed(_) => "charter.part.closed",
+            EventBody::AgreementExpired(_) => "charter.agreement.expired",
+            EventBody::EndAsked(_) => "charter.agreement.end-asked",
+            EventBody::TransferProposed(_) => "charter.transfer.proposed",
+            EventBody::TransferApproved(_) => "charter.transfer.approved",
+            EventBody::TransferAccepted(_) => "charter.transfer.accepted",
+            EventBody::TransferCancelled(_) => "charter.transfer.cancelled",
         }
     }
 
@@ -226,6 +259,7 @@ impl EventBody {
             {
                 2
             }
+            EventBody::ReportSubmitted { heartbeat: Some(_), .. } => 2,
             EventBody::MemberRegistered { .. }
             | EventBody::AgreementConstituted { .. }
             | EventBody::AgreementAccepted { .. }

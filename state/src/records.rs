@@ -12,13 +12,15 @@ use crate::acts::accounts::RepresentationRecord;
 use crate::acts::agreed::AgreedRecord;
 use crate::acts::approvals::ProposalRecord;
 use crate::acts::keys::KeyRecord;
+use crate::acts::life::{ENDING, EndingRecord, PartRecord};
 use crate::acts::negotiations::{NegotiationRecord, SealedRecord, sealed_id};
 use crate::acts::offers::OfferRecord;
 use crate::acts::ratings::RatingRecord;
+use crate::acts::transfers::TransferRecord;
 use crate::agreement::Agreement;
 use crate::ids::{MemberId, TxId};
 use crate::paths;
-use crate::rules::View;
+use crate::rules::{InForce, View};
 use crate::time::Timestamp;
 
 /// A transaction, as evidence for what it caused.
@@ -130,6 +132,12 @@ collections! {
     Representation(RepresentationRecord) = "representation", "representations", |record| record.member.to_string();
     /// Agreements that members say to have made.
     Agreed(AgreedRecord) = "agreed", "agreed", |record| AgreedRecord::name(record.agreed.agreement);
+    /// Members' parts that were closed.
+    Part(PartRecord) = "part", "parts", |record| record.member.to_string();
+    /// The end of the agreement.
+    Ending(EndingRecord) = "ending", "ending", |_| ENDING.to_owned();
+    /// Transfers of rights.
+    Transfer(TransferRecord) = "transfer", "transfers", |record| record.proposed.tx_id.to_string();
     /// What members say of each other.
     Rating(RatingRecord) = "rating", "ratings", |record| RatingRecord::name(record.rating.agreement, &record.rated.by, &record.rating.member);
 }
@@ -157,6 +165,12 @@ pub trait Books: View {
     fn record(&mut self, collection: Collection, id: &str) -> Result<Option<AnyRecord>, Self::Error>;
     /// The agreement that is in force.
     fn agreement(&mut self) -> Result<Option<Agreement>, Self::Error>;
+    /// When a member accepted it.
+    fn accepted(&mut self, member: &MemberId) -> Result<Option<Timestamp>, Self::Error>;
+    /// A member's last sign of life: the time of its last report that the ledger keeps the time of.
+    fn heard(&mut self, member: &MemberId) -> Result<Option<Timestamp>, Self::Error>;
+    /// All resources in force, by name.
+    fn all_ordered(&mut self) -> Result<Vec<InForce>, Self::Error>;
 }
 
 /// Reads a record of a kind.

@@ -34,6 +34,9 @@ pub struct Head {
     pub observed_at: Timestamp,
     /// The digest of all its statuses.
     pub whole: Digest,
+    /// The time of the last report that the ledger keeps the time of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Timestamp>,
 }
 
 /// One member's reports, taken together.
@@ -108,6 +111,14 @@ impl ReportedState {
         &self.members
     }
 
+    /// Each member's last report that the ledger keeps the time of: its sign of life.
+    pub fn heartbeats(&self) -> BTreeMap<MemberId, Timestamp> {
+        let heads = self.members.iter();
+        heads
+            .filter_map(|(member, reports)| Some((member.clone(), reports.head.heartbeat?)))
+            .collect()
+    }
+
     /// How a member says that a resource stands.
     pub fn status(&self, member: &MemberId, resource: &ResourceName) -> Option<&ResourceStatus> {
         self.members.get(member)?.statuses.get(resource)
@@ -122,6 +133,7 @@ impl ReportedState {
             sequence,
             digest,
             envelope,
+            heartbeat,
         } = &event.body
         else {
             return Err(ReportRejection::NotAReport);
@@ -137,6 +149,9 @@ impl ReportedState {
             if !fits {
                 return Err(ReportRejection::Contradicts(what));
             }
+        }
+        if heartbeat.is_some_and(|at| at != event.source.at) {
+            return Err(ReportRejection::Contradicts("heartbeat"));
         }
         let before = self.members.get(by);
         let last = before.map_or(0, |reports| reports.head.sequence);
@@ -165,6 +180,7 @@ impl ReportedState {
             plan: report.plan,
             observed_at: report.observed_at,
             whole: whole(&statuses)?,
+            heartbeat: heartbeat.or(before.and_then(|reports| reports.head.heartbeat)),
         };
         let mut files = vec![
             file(format!("members/{by}/head.json"), &head)?,

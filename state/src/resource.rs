@@ -90,6 +90,12 @@ impl Resource {
         self.size.as_deref().copied().unwrap_or_default()
     }
 
+    /// Has it kept where it is when it is retired, whatever was ordered.
+    pub fn release(&mut self) {
+        self.on_retire = OnRetire::Retain;
+        self.protect = false;
+    }
+
     /// The digest of the resource as it was ordered.
     pub fn digest(&self) -> Result<Digest, CanonicalError> {
         // RFC 8785 sorts keys by UTF-16: for ASCII that is the order of the specification's text.

@@ -42,7 +42,7 @@ impl<'a> Call<'a> {
 
 /// What an accepted transaction does.
 pub(crate) struct Effect {
-    by: MemberId,
+    pub(crate) by: MemberId,
     body: EventBody,
     answer: Vec<u8>,
     writes: Vec<(String, Option<Vec<u8>>)>,

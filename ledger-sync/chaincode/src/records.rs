@@ -12,6 +12,7 @@ use state::ids::{MemberId, MspId, ResourceName};
 pub use state::records::Submitted;
 use state::resource::Resource;
 use state::size::Totals;
+use state::time::Timestamp;
 
 /// The key of the channel's agreement: an [`AgreementRecord`].
 pub const AGREEMENT: &str = "agreement";
@@ -98,9 +99,22 @@ pub struct OrderedRecord {
     /// The transaction that changed it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amended: Option<Submitted>,
+    /// The transaction that gave it to its present owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transferred: Option<Submitted>,
     /// The transaction that retired it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<Submitted>,
+}
+
+impl OrderedRecord {
+    /// Who has the orderer's rights: with a transfer they went to the owner.
+    pub fn orderer(&self) -> &MemberId {
+        match &self.transferred {
+            Some(_) => &self.resource.owner,
+            None => &self.ordered.by,
+        }
+    }
 }
 
 /// The head of a member's chain of reports.
@@ -111,6 +125,9 @@ pub struct ReportRecord {
     pub sequence: u64,
     /// Its digest: the next report's `previous`.
     pub digest: Digest,
+    /// The time of the last report by `heartbeat`: the member's sign of life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 /// How much of the agreement's limits is used.

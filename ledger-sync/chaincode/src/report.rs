@@ -7,6 +7,8 @@ use serde_json::json;
 use state::event::EventBody;
 use state::report::{Envelope, PAYLOAD_TYPE, Report, pre_authentication_encoding};
 
+use state::time::Timestamp;
+
 use crate::arguments::{self, MAX_REPORT_BYTES};
 use crate::effect::{Call, Effect};
 use crate::error::Refused;
@@ -18,8 +20,23 @@ const MAX_INTEGER: u64 = (1 << 53) - 1;
 
 /// Records the next report of the submitter's chain.
 pub(crate) fn report(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u8>]) -> Result<Effect, Refused> {
-    let argument = arguments::one("report", rest, MAX_REPORT_BYTES)?;
-    let envelope: Envelope = arguments::json("report", argument)?;
+    next(snapshot, call, "report", rest, None)
+}
+
+/// The same, and keeps the transaction's time as a sign of life.
+pub(crate) fn heartbeat(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u8>]) -> Result<Effect, Refused> {
+    next(snapshot, call, "heartbeat", rest, Some(call.at))
+}
+
+fn next(
+    snapshot: &mut Snapshot<'_>,
+    call: &Call<'_>,
+    function: &'static str,
+    rest: &[Vec<u8>],
+    heartbeat: Option<Timestamp>,
+) -> Result<Effect, Refused> {
+    let argument = arguments::one(function, rest, MAX_REPORT_BYTES)?;
+    let envelope: Envelope = arguments::json(function, argument)?;
     let by = snapshot.submitter(&call.msp)?;
     let payload = envelope.payload()?;
     let (report, digest) = envelope.report()?;
@@ -34,6 +51,7 @@ pub(crate) fn report(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u
         return Err(Refused::Recorded);
     }
     let last = head.as_ref().map_or(0, |head| head.sequence);
+    let before = head.as_ref().and_then(|head| head.at);
     let previous = head.map(|head| head.digest);
     if last.checked_add(1) != Some(report.sequence) || report.previous != previous {
         return Err(Refused::Chain {
@@ -48,12 +66,14 @@ pub(crate) fn report(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u
     let record = ReportRecord {
         sequence: report.sequence,
         digest,
+        at: heartbeat.or(before),
     };
     let key = records::report(&by);
     let body = EventBody::ReportSubmitted {
         sequence: report.sequence,
         digest,
         envelope,
+        heartbeat,
     };
     let mut effect = Effect::new(by, body, &json!({ "sequence": report.sequence, "digest": digest }))?;
     effect.put(key, &record)?;

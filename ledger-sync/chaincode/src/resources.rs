@@ -86,7 +86,6 @@ pub(crate) fn put_into_force(
     let counts = quotas || changes.iter().any(|change| !matches!(change, acts::Effect::Amend(..)));
     let before = if counts { snapshot.usage()? } else { Usage::default() };
     let mut usage = before.clone();
-    let damaged = || Refused::Damaged(USAGE.into());
     if usage.totals.is_none() && quotas {
         usage.totals = Some(Totals::default());
     }
@@ -110,17 +109,47 @@ pub(crate) fn put_into_force(
             }
             acts::Effect::Retire(by, names) => {
                 for name in &names {
-                    usage.resources = usage.resources.checked_sub(1).ok_or_else(damaged)?;
-                    if let Some(totals) = &mut usage.totals {
-                        totals.remove(&present(snapshot, name)?.resource);
-                    }
-                    put_retired(snapshot, call, &by, name, effect)?;
+                    leave(snapshot, name, &mut usage)?;
+                    put_retired(snapshot, call, &by, name, Leaving::AsOrdered, effect)?;
+                }
+            }
+            acts::Effect::Release(by, names) => {
+                for name in &names {
+                    leave(snapshot, name, &mut usage)?;
+                    put_retired(snapshot, call, &by, name, Leaving::Kept, effect)?;
+                }
+            }
+            acts::Effect::Transfer(to, names) => {
+                for name in &names {
+                    let mut record = present(snapshot, name)?.clone();
+                    usage.totals.iter_mut().for_each(|totals| totals.remove(&record.resource));
+                    record.resource.owner = to.clone();
+                    usage.totals.iter_mut().for_each(|totals| totals.add(&record.resource));
+                    record.transferred = Some(call.submitted(&effect.by));
+                    effect.put(records::resource(name), &record)?;
                 }
             }
         }
     }
     if usage != before {
         effect.put(USAGE.into(), &usage)?;
+    }
+    Ok(())
+}
+
+/// What becomes of something that is retired.
+#[derive(Clone, Copy)]
+enum Leaving {
+    AsOrdered,
+    Kept,
+}
+
+/// Counts a resource out.
+fn leave(snapshot: &mut Snapshot<'_>, name: &ResourceName, usage: &mut Usage) -> Result<(), Refused> {
+    let damaged = || Refused::Damaged(USAGE.into());
+    usage.resources = usage.resources.checked_sub(1).ok_or_else(damaged)?;
+    if let Some(totals) = &mut usage.totals {
+        totals.remove(&present(snapshot, name)?.resource);
     }
     Ok(())
 }
@@ -142,6 +171,7 @@ fn put_new(snapshot: &mut Snapshot<'_>, call: &Call<'_>, by: &MemberId, resource
         resource,
         ordered: call.submitted(by),
         amended: None,
+        transferred: None,
         retired: None,
     };
     Ok(effect.put(records::resource(&name), &record)?)
@@ -168,6 +198,7 @@ fn put_changed(
         resource,
         ordered: present.ordered.clone(),
         amended: Some(call.submitted(by)),
+        transferred: present.transferred.clone(),
         retired: None,
     };
     Ok(effect.put(records::resource(&name), &record)?)
@@ -178,9 +209,13 @@ fn put_retired(
     call: &Call<'_>,
     by: &MemberId,
     name: &ResourceName,
+    leaving: Leaving,
     effect: &mut Effect,
 ) -> Result<(), Refused> {
     let mut record = present(snapshot, name)?.clone();
+    if let Leaving::Kept = leaving {
+        record.resource.release();
+    }
     for on in record.resource.dependencies() {
         effect.delete(records::dependent(&on, name));
     }

@@ -8,6 +8,7 @@ use state::ids::{MemberId, MspId, ResourceName};
 use state::records::{AnyRecord, Books, Collection};
 use state::rules::{InForce, Membership, View};
 use state::size::Totals;
+use state::time::Timestamp;
 
 use crate::error::Refused;
 use crate::records::{self, AgreementRecord, MemberRecord, OrderedRecord, ReportRecord, Usage};
@@ -106,6 +107,29 @@ impl Books for Snapshot<'_> {
     fn agreement(&mut self) -> Result<Option<Agreement>, Refused> {
         self.in_force()
     }
+
+    fn accepted(&mut self, member: &MemberId) -> Result<Option<Timestamp>, Refused> {
+        let record = self.standing()?;
+        Ok(record.and_then(|record| record.accepted.get(member).map(|submitted| submitted.at)))
+    }
+
+    fn heard(&mut self, member: &MemberId) -> Result<Option<Timestamp>, Refused> {
+        Ok(self.report(member)?.and_then(|record| record.at))
+    }
+
+    fn all_ordered(&mut self) -> Result<Vec<InForce>, Refused> {
+        let found = self.stub.get_state_by_range(records::RESOURCES, records::RESOURCES_END)?;
+        found
+            .iter()
+            .map(|(key, bytes)| {
+                let record: OrderedRecord = parse(key, bytes)?;
+                Ok(InForce {
+                    orderer: record.orderer().clone(),
+                    resource: record.resource,
+                })
+            })
+            .collect()
+    }
 }
 
 fn parse<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, Refused> {
@@ -129,7 +153,7 @@ impl View for Snapshot<'_> {
     fn ordered(&mut self, name: &ResourceName) -> Result<Option<InForce>, Refused> {
         Ok(self.resource(name)?.map(|record| InForce {
             resource: record.resource.clone(),
-            orderer: record.ordered.by.clone(),
+            orderer: record.orderer().clone(),
         }))
     }
 

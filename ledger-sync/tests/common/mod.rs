@@ -124,6 +124,7 @@ pub fn reported(signer: &dyn Signer, report: &Report) -> (Emit, Digest) {
         sequence: report.sequence,
         digest,
         envelope,
+        heartbeat: None,
     };
     (Emit::body(signer.msp_id(), report.member.clone(), body), digest)
 }

@@ -70,7 +70,7 @@ struct Shown<'a> {
 
 fn shown<'a>(channel: &'a Channel, desired: &DesiredState, record: &'a ProposalRecord) -> Shown<'a> {
     let standing = desired.in_force().map_or_else(Vec::new, |agreement| {
-        let found = record.standing(&mut Present(desired), agreement);
+        let found = record.standing(&mut Present::new(desired), agreement);
         found.unwrap_or_else(|never| match never {})
     });
     Shown {

@@ -202,7 +202,8 @@ fn absent<'a>(ordered: &'a Ordered, entry: Option<&Entry>, known: &Known<'_>) ->
 }
 
 fn foreign<'a>(ordered: &'a Ordered, external: &str, drift: &[FieldDrift], replace: Option<&str>) -> Verdict<'a> {
-    if !ordered.resource.adopt {
+    // What came with a transfer is taken over: its former owner let go of it.
+    if !ordered.resource.adopt && ordered.transferred.is_none() {
         return denied(format!(
             "{external} exists and is not Charter's: remove it, or amend the resource with adopt: true"
         ));
@@ -366,12 +367,13 @@ pub(crate) const NOT_SUBMITTED: &str = "0000000000000000000000000000000000000000
 
 /// What the last transaction did, in words.
 pub(super) fn asked(ordered: &Ordered) -> String {
-    let verb = match (&ordered.retired, &ordered.amended) {
-        (Some(_), _) => "retired",
-        (None, Some(_)) => "amended",
-        (None, None) => "ordered",
-    };
     let last = ordered.last();
+    let verb = match (&ordered.retired, &ordered.transferred, &ordered.amended) {
+        (Some(_), _, _) => "retired",
+        (None, Some(transferred), _) if transferred == last => "transferred",
+        (None, _, Some(_)) => "amended",
+        (None, _, None) => "ordered",
+    };
     if last.tx_id.as_str() == NOT_SUBMITTED {
         return format!("would be {verb} by {}: not submitted yet", last.by);
     }

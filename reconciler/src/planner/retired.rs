@@ -37,7 +37,11 @@ pub(super) fn all(input: &Input<'_>, draft: &mut Draft) -> Result<(), CanonicalE
         if wanted.is_some_and(|ordered| ordered.resource.owner == *input.member()) {
             continue;
         }
-        leave(input, name, inventoried(input, entry), draft)?;
+        let leaving = match wanted.filter(|ordered| ordered.transferred.is_some() && ordered.resource.kind == entry.resource.kind) {
+            Some(ordered) => given_away(ordered, entry),
+            None => inventoried(input, entry),
+        };
+        leave(input, name, leaving, draft)?;
     }
     for (name, ordered) in unreported(input.desired, input.reported, input.member()) {
         if input.inventory.get(name).is_none() {
@@ -88,6 +92,18 @@ fn inventoried<'a>(input: &Input<'a>, entry: &'a Entry) -> Leaving<'a> {
             tx: None,
             entry: Some(entry),
         },
+    }
+}
+
+/// What was transferred to another member is let go of, and not destroyed.
+fn given_away<'a>(ordered: &Ordered, entry: &'a Entry) -> Leaving<'a> {
+    Leaving {
+        resource: &entry.resource,
+        on_retire: OnRetire::Retain,
+        protect: false,
+        why: format!("it was transferred to {}", ordered.resource.owner),
+        tx: Some(ordered.last().position),
+        entry: Some(entry),
     }
 }
 
@@ -167,7 +183,7 @@ fn leave(input: &Input<'_>, name: &ResourceName, leaving: Leaving<'_>, draft: &m
                 finding = Some((Severity::Denied, is_protected(&leaving.why)));
                 None
             } else if leaving.on_retire == OnRetire::Retain {
-                let why = vec![leaving.why.clone(), "it is kept by agreement".to_owned()];
+                let why = vec![leaving.why.clone(), "it is kept where it is".to_owned()];
                 Some(step(Action::Forget, Some(external.clone()), why)?)
             } else {
                 Some(step(Action::Delete, Some(external.clone()), vec![leaving.why.clone()])?)

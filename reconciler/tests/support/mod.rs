@@ -170,6 +170,7 @@ impl Chain {
                 sequence: report.sequence,
                 digest,
                 envelope,
+                heartbeat: None,
             },
         );
     }

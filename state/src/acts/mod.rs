@@ -7,9 +7,11 @@ pub mod accounts;
 pub mod agreed;
 pub mod approvals;
 pub mod keys;
+pub mod life;
 pub mod negotiations;
 pub mod offers;
 pub mod ratings;
+pub mod transfers;
 
 use thiserror::Error;
 
@@ -63,6 +65,10 @@ pub enum Effect {
     Amend(MemberId, Vec<Resource>),
     /// Resources that are no longer wanted.
     Retire(MemberId, Vec<ResourceName>),
+    /// Resources that are no longer wanted, and that are kept where they are, whatever their orders say.
+    Release(MemberId, Vec<ResourceName>),
+    /// Resources that belong to this member from now on.
+    Transfer(MemberId, Vec<ResourceName>),
 }
 
 /// What kind of mistake a refusal is, in the ledger's words: 400, 403, 404 and 409.
@@ -102,6 +108,12 @@ pub enum ActRefusal {
     /// A rating.
     #[error(transparent)]
     Rating(#[from] ratings::RatingRefusal),
+    /// The end of a part, or of the agreement.
+    #[error(transparent)]
+    Life(#[from] life::LifeRefusal),
+    /// A transfer of rights.
+    #[error(transparent)]
+    Transfer(#[from] transfers::TransferRefusal),
     /// The event is none of these.
     #[error("the event is not an act that this Charter knows")]
     Unknown,
@@ -118,6 +130,8 @@ impl ActRefusal {
             ActRefusal::Account(refusal) => refusal.fault(),
             ActRefusal::Agreed(refusal) => refusal.fault(),
             ActRefusal::Rating(refusal) => refusal.fault(),
+            ActRefusal::Life(refusal) => refusal.fault(),
+            ActRefusal::Transfer(refusal) => refusal.fault(),
             ActRefusal::Unknown => Fault::Bad,
         }
     }
@@ -132,6 +146,8 @@ impl ActRefusal {
             ActRefusal::Account(refusal) => refusal.reason(),
             ActRefusal::Agreed(refusal) => refusal.reason(),
             ActRefusal::Rating(refusal) => refusal.reason(),
+            ActRefusal::Life(refusal) => refusal.reason(),
+            ActRefusal::Transfer(refusal) => refusal.reason(),
             ActRefusal::Unknown => "the event is not an act",
         }
     }
@@ -160,6 +176,13 @@ pub fn take<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, body: &EventB
         EventBody::AgreementConfirmed(agreed) => agreed::confirm(books, source, agreed),
         EventBody::AgreementConcluded(named) => agreed::conclude(books, source, named),
         EventBody::MemberRated(rating) => ratings::rate(books, source, rating),
+        EventBody::PartClosed(named) => life::close(books, source, named),
+        EventBody::AgreementExpired(_) => life::expire(books, source),
+        EventBody::EndAsked(_) => life::end(books, source),
+        EventBody::TransferProposed(transfer) => transfers::propose(books, source, transfer),
+        EventBody::TransferApproved(named) => transfers::approve(books, source, named),
+        EventBody::TransferAccepted(named) => transfers::accept(books, source, named),
+        EventBody::TransferCancelled(named) => transfers::cancel(books, source, named),
         EventBody::MemberRegistered { .. }
         | EventBody::AgreementConstituted { .. }
         | EventBody::AgreementAccepted { .. }

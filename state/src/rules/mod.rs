@@ -6,9 +6,11 @@ mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::acts::life;
 use crate::agreement::{Agreement, Role};
 use crate::canonical::Digest;
 use crate::ids::{MemberId, MspId, ResourceName};
+use crate::records::Books;
 use crate::resource::Resource;
 use crate::size::Totals;
 use crate::time::Timestamp;
@@ -158,7 +160,7 @@ pub enum Verdict {
 }
 
 /// Checks a change by a member at a ledger time against the agreement in force.
-pub fn check<V: View + ?Sized>(
+pub fn check<V: Books + ?Sized>(
     view: &mut V,
     in_force: Option<&Agreement>,
     by: &MemberId,
@@ -177,7 +179,7 @@ pub fn check<V: View + ?Sized>(
 }
 
 /// Checks a change that takes effect at once: one that awaits approvals is refused.
-pub fn check_at_once<V: View + ?Sized>(
+pub fn check_at_once<V: Books + ?Sized>(
     view: &mut V,
     in_force: Option<&Agreement>,
     by: &MemberId,
@@ -194,7 +196,7 @@ pub fn check_at_once<V: View + ?Sized>(
 }
 
 /// Checks a change, but for approvals: those it has.
-pub(crate) fn approved<V: View + ?Sized>(
+pub(crate) fn approved<V: Books + ?Sized>(
     view: &mut V,
     agreement: &Agreement,
     by: &MemberId,
@@ -213,6 +215,15 @@ pub(crate) fn approved<V: View + ?Sized>(
     }
     if agreement.party(by).is_none() {
         return Err(Refusal::NotAParty(by.clone()).into());
+    }
+    if agreement.clauses.is_some() {
+        life::open(view, by)?;
+        if let Change::Order(resources) = change {
+            let owners: BTreeSet<&MemberId> = resources.iter().map(|resource| &resource.owner).collect();
+            for owner in owners {
+                life::open(view, owner)?;
+            }
+        }
     }
     match change {
         Change::Order(resources) => order(view, agreement, resources)?,

@@ -138,7 +138,10 @@ impl Channel {
         assert_eq!(&canonical::bytes(&event).unwrap(), payload);
         let event = self.event(creator, event.member, event.body);
         match &event.body {
-            EventBody::ReportSubmitted { .. } => assert!(self.reported.apply(&event).unwrap().complaint.is_none()),
+            EventBody::ReportSubmitted { .. } => {
+                assert!(self.reported.apply(&event).unwrap().complaint.is_none());
+                self.desired.hear_of(&event.source.by, &self.reported);
+            }
             _ => assert!(!self.desired.apply(&event).unwrap().is_empty()),
         }
         done
@@ -261,6 +264,7 @@ fn kept(ordered: &Ordered) -> OrderedRecord {
         resource: ordered.resource.clone(),
         ordered: submitted(&ordered.ordered),
         amended: ordered.amended.as_ref().map(submitted),
+        transferred: ordered.transferred.as_ref().map(submitted),
         retired: ordered.retired.as_ref().map(submitted),
     }
 }

@@ -4,6 +4,7 @@
 
 mod channel;
 mod clauses;
+mod life;
 mod market;
 mod market_properties;
 mod negotiating;
@@ -12,3 +13,4 @@ mod negotiations;
 mod properties;
 mod refusals;
 mod reports;
+mod transfers;

@@ -1,0 +1,132 @@
+//! Transfer of rights: who gives what to whom, and who has to agree.
+
+use serde_json::{Value, json};
+
+use crate::channel::{name, resource};
+use crate::life::{Town, town};
+
+fn ready() -> Town {
+    let mut town = town(&json!({
+        "transfer": { "need": 2 },
+        "quotas": [{ "owner": "bolt", "count": 2 }],
+        "abandonment": { "grace_seconds": 2700 },
+    }));
+    let resources = [
+        resource("model", "acme", &[]),
+        resource("forecast", "acme", &["model"]),
+        resource("own", "city", &[]),
+    ];
+    town.channel.accept(&town.acme, "order", &json!({ "resources": resources }));
+    town
+}
+
+fn propose(town: &mut Town) -> Value {
+    let argument = json!({ "to": "bolt", "resources": ["model", "forecast"] });
+    let done = town.channel.accept(&town.acme, "transfer", &argument);
+    let answer: Value = serde_json::from_slice(&done.response.payload).unwrap();
+    json!({ "id": answer["tx"] })
+}
+
+#[test]
+fn rights_go_over_when_the_taker_accepts_and_enough_approve() {
+    let town = &mut ready();
+    let id = propose(town);
+    assert!(
+        town.channel
+            .refuse(&town.acme, "approve_transfer", &id)
+            .contains("acme has said so of transfer")
+    );
+    assert!(
+        town.channel
+            .refuse(&town.city, "accept_transfer", &id)
+            .contains("only bolt can accept it")
+    );
+    town.channel.accept(&town.bolt, "accept_transfer", &id);
+    assert_eq!(town.channel.desired.resources()[&name("model")].resource.owner.as_str(), "acme");
+    assert!(town.channel.refuse(&town.bolt, "accept_transfer", &id).contains("bolt has said so"));
+    town.channel.accept(&town.city, "approve_transfer", &id);
+    let model = &town.channel.desired.resources()[&name("model")];
+    assert_eq!((model.resource.owner.as_str(), model.orderer().as_str()), ("bolt", "bolt"));
+    assert_eq!(model.ordered.by.as_str(), "acme", "who ordered it stays on the record");
+    for (actor, function) in [(&town.city, "approve_transfer"), (&town.acme, "cancel_transfer")] {
+        assert!(town.channel.refuse(actor, function, &id).contains("is settled already"));
+    }
+    // The giver has no rights in it any more, although it ordered it; the taker has.
+    let amended = json!({ "resources": [{ "name": "model", "kind": "machine/file", "owner": "bolt", "exports": ["path"] }] });
+    assert!(
+        town.channel
+            .refuse(&town.acme, "amend", &amended)
+            .contains("may change it, not acme")
+    );
+    town.channel.accept(&town.bolt, "amend", &amended);
+    // Quotas count it on the taker's side.
+    let more = json!({ "resources": [resource("more", "bolt", &[])] });
+    assert!(town.channel.refuse(&town.city, "order", &more).contains("clauses.quotas[0].count"));
+    town.channel
+        .accept(&town.bolt, "retire", &json!({ "resources": ["model", "forecast"] }));
+    assert_eq!(town.channel.found(), town.channel.expected());
+}
+
+#[test]
+fn what_can_not_be_transferred() {
+    let town = &mut ready();
+    for (argument, answer) in [
+        (
+            json!({ "to": "acme", "resources": ["model"] }),
+            "409 the change is refused: acme owns it already",
+        ),
+        (
+            json!({ "to": "eve", "resources": ["model"] }),
+            "403 the change is refused: member eve is not a party",
+        ),
+        (
+            json!({ "to": "bolt", "resources": ["own"] }),
+            "403 the change is refused: resource own is of city, not of acme",
+        ),
+        (
+            json!({ "to": "bolt", "resources": ["none"] }),
+            "404 the change is refused: resource none does not exist",
+        ),
+        (
+            json!({ "to": "bolt", "resources": [] }),
+            "400 the change is refused: a transaction changes 1 to",
+        ),
+    ] {
+        let found = town.channel.refuse(&town.acme, "transfer", &argument);
+        assert!(found.starts_with(answer), "{found}");
+    }
+    let missing = json!({ "id": format!("{:064x}", 999) });
+    assert!(town.channel.refuse(&town.city, "approve_transfer", &missing).starts_with("404"));
+    let mut without = self::town(&json!({ "regions": ["eu"] }));
+    let found = without
+        .channel
+        .refuse(&without.city, "transfer", &json!({ "to": "acme", "resources": ["x"] }));
+    assert!(
+        found.starts_with("400") && found.contains("clauses.transfer: the agreement has none"),
+        "{found}"
+    );
+}
+
+#[test]
+fn it_can_be_called_off_and_is_asked_again_at_the_end() {
+    let town = &mut ready();
+    let id = propose(town);
+    assert!(
+        town.channel
+            .refuse(&town.city, "cancel_transfer", &id)
+            .contains("only acme, who gives, or bolt")
+    );
+    town.channel.accept(&town.bolt, "cancel_transfer", &id);
+    assert!(
+        town.channel
+            .refuse(&town.bolt, "accept_transfer", &id)
+            .contains("is settled already")
+    );
+    // What is gone meanwhile is not transferred.
+    let id = propose(town);
+    town.channel.accept(&town.bolt, "accept_transfer", &id);
+    town.channel.accept(&town.acme, "retire", &json!({ "resources": ["forecast"] }));
+    let found = town.channel.refuse(&town.city, "approve_transfer", &id);
+    assert!(found.contains("resource forecast does not exist"), "{found}");
+    assert_eq!(town.channel.found(), town.channel.expected());
+}

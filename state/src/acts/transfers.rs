@@ -1,0 +1,260 @@
+//! Transfer of rights: resources that one member owns become another's, with the approvals that the agreement asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{ActRefusal, Effect, Fault, Source, Taken, life};
+use crate::agreement::Agreement;
+use crate::clauses::TransferClause;
+use crate::ids::{MemberId, ResourceName, TxId};
+use crate::records::{self, Books, Submitted};
+use crate::rules::{CheckError, MAX_ITEMS, Refusal};
+
+/// What is to be transferred, to whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transfer {
+    /// Who takes it.
+    pub to: MemberId,
+    /// The resources, 1 to 1,000; all of them the giver's.
+    pub resources: BTreeSet<ResourceName>,
+}
+
+/// Names a transfer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransferNamed {
+    /// The transaction that proposed it.
+    pub id: TxId,
+}
+
+/// A transfer and what was said of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransferRecord {
+    /// The transaction that proposed it; its id is the transfer's, its member the giver.
+    pub proposed: Submitted,
+    /// What, to whom.
+    pub transfer: Transfer,
+    /// Who approves, the giver first.
+    pub approved: BTreeMap<MemberId, Submitted>,
+    /// The taker's word that it takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Submitted>,
+    /// The transaction with which it was in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<Submitted>,
+    /// The transaction with which the giver or the taker called it off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled: Option<Submitted>,
+}
+
+/// Why something about a transfer is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TransferRefusal {
+    /// The agreement doesn't know it.
+    #[error("clauses.transfer: the agreement has none, so rights are not transferred")]
+    NoClause,
+    /// To itself.
+    #[error("{0} owns it already")]
+    Same(MemberId),
+    /// Somebody else's.
+    #[error("resource {resource} is of {owner}, not of {giver}")]
+    NotYours {
+        /// The resource.
+        resource: ResourceName,
+        /// Whose it is.
+        owner: MemberId,
+        /// Who would give it.
+        giver: MemberId,
+    },
+    /// There is none.
+    #[error("there is no transfer {0} on this channel")]
+    Missing(TxId),
+    /// It is done, or was called off.
+    #[error("transfer {0} is settled already")]
+    Settled(TxId),
+    /// Said already.
+    #[error("{by} has said so of transfer {id} already")]
+    Said {
+        /// The transfer.
+        id: TxId,
+        /// Who.
+        by: MemberId,
+    },
+    /// Not the taker.
+    #[error("transfer {id} is to {to}: only {to} can accept it")]
+    NotTheTaker {
+        /// The transfer.
+        id: TxId,
+        /// The taker.
+        to: MemberId,
+    },
+    /// Neither giver nor taker.
+    #[error("only {giver}, who gives, or {to}, who takes, can call transfer {id} off")]
+    NotTheirs {
+        /// The transfer.
+        id: TxId,
+        /// The giver.
+        giver: MemberId,
+        /// The taker.
+        to: MemberId,
+    },
+}
+
+impl TransferRefusal {
+    pub(super) fn fault(&self) -> Fault {
+        match self {
+            TransferRefusal::NoClause => Fault::Bad,
+            TransferRefusal::NotYours { .. } | TransferRefusal::NotTheTaker { .. } | TransferRefusal::NotTheirs { .. } => Fault::Forbidden,
+            TransferRefusal::Missing(_) => Fault::Missing,
+            TransferRefusal::Same(_) | TransferRefusal::Settled(_) | TransferRefusal::Said { .. } => Fault::Conflict,
+        }
+    }
+
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            TransferRefusal::NoClause => "the agreement has no clause on transfer",
+            TransferRefusal::Same(_) => "the member owns it already",
+            TransferRefusal::NotYours { .. } => "a resource is another member's",
+            TransferRefusal::Missing(_) => "the transfer does not exist",
+            TransferRefusal::Settled(_) => "the transfer is settled",
+            TransferRefusal::Said { .. } => "the member has said so already",
+            TransferRefusal::NotTheTaker { .. } => "the transfer is to another member",
+            TransferRefusal::NotTheirs { .. } => "the transfer is between other members",
+        }
+    }
+}
+
+fn refused<E>(refusal: TransferRefusal) -> CheckError<E> {
+    CheckError::Refused(ActRefusal::from(refusal).into())
+}
+
+fn clause<E>(agreement: &Agreement) -> Result<&TransferClause, CheckError<E>> {
+    let clause = agreement.clauses.as_ref().and_then(|clauses| clauses.transfer.as_ref());
+    clause.ok_or_else(|| refused(TransferRefusal::NoClause))
+}
+
+/// Proposes a transfer of what the submitter owns; it approves it with that.
+pub(super) fn propose<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, transfer: &Transfer) -> Result<Taken, CheckError<B::Error>> {
+    let by = source.by();
+    let agreement = life::acting(books, by)?;
+    clause(&agreement)?;
+    if transfer.to == *by {
+        return Err(refused(TransferRefusal::Same(by.clone())));
+    }
+    if agreement.party(&transfer.to).is_none() {
+        return Err(Refusal::NotAParty(transfer.to.clone()).into());
+    }
+    life::open(books, &transfer.to)?;
+    if !(1..=MAX_ITEMS).contains(&transfer.resources.len()) {
+        return Err(Refusal::Items(transfer.resources.len()).into());
+    }
+    owned(books, by, transfer)?;
+    Ok(Taken::record(TransferRecord {
+        proposed: source.submitted.clone(),
+        transfer: transfer.clone(),
+        approved: [(by.clone(), source.submitted.clone())].into(),
+        accepted: None,
+        done: None,
+        cancelled: None,
+    }))
+}
+
+fn owned<B: Books + ?Sized>(books: &mut B, giver: &MemberId, transfer: &Transfer) -> Result<(), CheckError<B::Error>> {
+    for name in &transfer.resources {
+        let present = books.ordered(name).map_err(CheckError::View)?;
+        let present = present.ok_or_else(|| Refusal::Missing(name.clone()))?;
+        if present.resource.owner != *giver {
+            return Err(refused(TransferRefusal::NotYours {
+                resource: name.clone(),
+                owner: present.resource.owner,
+                giver: giver.clone(),
+            }));
+        }
+    }
+    Ok(())
+}
+
+fn open<B: Books + ?Sized>(books: &mut B, id: &TxId) -> Result<TransferRecord, CheckError<B::Error>> {
+    let record: TransferRecord = records::get(books, id.as_str())
+        .map_err(CheckError::View)?
+        .ok_or_else(|| refused(TransferRefusal::Missing(id.clone())))?;
+    if record.done.is_some() || record.cancelled.is_some() {
+        return Err(refused(TransferRefusal::Settled(id.clone())));
+    }
+    Ok(record)
+}
+
+/// Approves a transfer as a party.
+pub(super) fn approve<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, named: &TransferNamed) -> Result<Taken, CheckError<B::Error>> {
+    let agreement = life::acting(books, source.by())?;
+    let mut record = open(books, &named.id)?;
+    if record.approved.insert(source.by().clone(), source.submitted.clone()).is_some() {
+        return Err(said(source, named));
+    }
+    settle(books, source, &agreement, record)
+}
+
+/// Takes what is transferred, as the taker.
+pub(super) fn accept<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, named: &TransferNamed) -> Result<Taken, CheckError<B::Error>> {
+    let agreement = life::acting(books, source.by())?;
+    let mut record = open(books, &named.id)?;
+    if record.transfer.to != *source.by() {
+        return Err(refused(TransferRefusal::NotTheTaker {
+            id: named.id.clone(),
+            to: record.transfer.to,
+        }));
+    }
+    if record.accepted.is_some() {
+        return Err(said(source, named));
+    }
+    record.accepted = Some(source.submitted.clone());
+    settle(books, source, &agreement, record)
+}
+
+/// Calls a transfer off, as its giver or its taker.
+pub(super) fn cancel<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, named: &TransferNamed) -> Result<Taken, CheckError<B::Error>> {
+    life::acting(books, source.by())?;
+    let mut record = open(books, &named.id)?;
+    if ![&record.proposed.by, &record.transfer.to].contains(&source.by()) {
+        return Err(refused(TransferRefusal::NotTheirs {
+            id: named.id.clone(),
+            giver: record.proposed.by,
+            to: record.transfer.to,
+        }));
+    }
+    record.cancelled = Some(source.submitted.clone());
+    Ok(Taken::record(record))
+}
+
+fn said<E>(source: &Source<'_>, named: &TransferNamed) -> CheckError<E> {
+    refused(TransferRefusal::Said {
+        id: named.id.clone(),
+        by: source.by().clone(),
+    })
+}
+
+/// Puts a transfer into force when the taker has accepted it and enough parties approve; what is transferred is asked again then.
+fn settle<B: Books + ?Sized>(
+    books: &mut B,
+    source: &Source<'_>,
+    agreement: &Agreement,
+    mut record: TransferRecord,
+) -> Result<Taken, CheckError<B::Error>> {
+    let clause = clause(agreement)?;
+    if record.accepted.is_none() || record.approved.len() < clause.need as usize {
+        return Ok(Taken::record(record));
+    }
+    let (giver, to) = (record.proposed.by.clone(), record.transfer.to.clone());
+    life::open(books, &giver)?;
+    life::open(books, &to)?;
+    owned(books, &giver, &record.transfer)?;
+    record.done = Some(source.submitted.clone());
+    Ok(Taken {
+        changes: vec![Effect::Transfer(to, record.transfer.resources.iter().cloned().collect())],
+        ..Taken::record(record)
+    })
+}
