@@ -30,6 +30,7 @@ use crate::actual::{Actual, ActualError, Author, CommitSigner, Outgoing};
 use crate::executor::{Bounds, ExecuteError, Execution, StepResult, chain, message};
 use crate::loaded::{Heads, Loaded, LoadingError};
 use crate::observe::{Seen, invalid, observe, observe_wanted};
+use crate::overdue::{self, Due};
 use crate::planner::{self, Input, Mode, PlanError, settled, wanted};
 use crate::reporting::{self, Basis};
 use crate::shutdown::Shutdown;
@@ -530,6 +531,15 @@ impl Controller {
             .await
             .map_err(|_| PassError::Interrupted)??;
         Ok(actual.inventory().clone())
+    }
+
+    /// What has become due on the channel by a moment, as the last pass saw it.
+    pub async fn due(&self, now: Timestamp) -> Vec<Due> {
+        let memory = self.memory.lock().await;
+        let loaded = memory.loaded.as_ref();
+        loaded.map_or_else(Vec::new, |loaded| {
+            overdue::due(&loaded.desired, &loaded.reported, &self.settings.member, now)
+        })
     }
 
     /// Plans what would be done if this event were on the ledger, submitted by this member now, and approved. Never writes.

@@ -19,6 +19,7 @@ pub mod market;
 pub mod negotiation;
 pub mod network;
 pub mod observe;
+pub mod overdue;
 pub mod planner;
 pub mod reporting;
 pub mod sealing;

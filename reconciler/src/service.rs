@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger_sync::reports::Recording;
-use ledger_sync::{FollowError, Follower, Ledger, Options, Progress, frozen};
+use ledger_sync::{FollowError, Follower, Ledger, Options, Progress, SubmitError, frozen};
 use msp::{MspError, Signer};
 use notify::{RecursiveMode, Watcher};
 use providers::Provider;
 use providers::machine::Machine;
 use providers::registry::Registry;
+use state::clauses::Closing;
 use state::git::{GitError, Store};
 use state::ids::{Channel, MemberId};
 use state::time::Timestamp;
@@ -31,6 +32,7 @@ use crate::discovery;
 use crate::executor::{Bounds, StepResult};
 use crate::identity;
 use crate::loaded::Heads;
+use crate::overdue::Due;
 use crate::planner::Mode;
 use crate::shutdown::{self, Shutdown, Trigger};
 
@@ -418,6 +420,7 @@ impl Following {
         ));
         let reconcile = Loop {
             controller: self.place.controller(channel, self.ledger.clone()),
+            ledger: self.ledger.clone(),
             channel: channel.clone(),
             control: self.control.clone(),
             store: self.place.store.path().to_owned(),
@@ -497,6 +500,7 @@ async fn moved(follow: &mut watch::Receiver<Progress>, last: &Progress, strained
 /// The reconcile loop of one channel.
 struct Loop {
     controller: Controller,
+    ledger: Arc<dyn Ledger>,
     channel: Channel,
     control: Control,
     store: PathBuf,
@@ -510,6 +514,7 @@ impl Loop {
         let ended = until(self.shutdown.clone());
         tokio::pin!(ended);
         let mut pause = FIRST_PAUSE;
+        let mut offered = BTreeSet::new();
         loop {
             let progress = follow.borrow_and_update().clone();
             woken.mark_unchanged();
@@ -537,6 +542,9 @@ impl Loop {
                         approved: None,
                     })
                     .await;
+                if mode == Mode::Normal && pass.error.is_none() {
+                    self.due(&mut offered).await;
+                }
                 let settled = pass.converged && pass.error.is_none();
                 strained = pass.failed > 0 || pass.error.is_some();
                 self.tell(|status| status.pass = Some(pass.clone()));
@@ -601,6 +609,41 @@ impl Loop {
                     converged: false,
                     error: Some(text),
                 }
+            }
+        }
+    }
+
+    /// Says what has become due by ledger time, where the agreement leaves that to Charters, and offers it to a person where it doesn't.
+    async fn due(&self, offered: &mut BTreeSet<MemberId>) {
+        for due in self.controller.due(now()).await {
+            let (function, argument) = match &due {
+                Due::Expired => ("expire", serde_json::json!({})),
+                Due::Abandoned {
+                    member,
+                    closing: Closing::Submitted,
+                    ..
+                } => ("close_abandoned", serde_json::json!({ "member": member })),
+                Due::Abandoned { member, deadline, .. } => {
+                    if offered.insert(member.clone()) {
+                        tracing::warn!(
+                            "{member} was heard of last at {} on {}: charter close {member} --channel {} closes its part",
+                            deadline.since,
+                            self.channel,
+                            self.channel
+                        );
+                    }
+                    continue;
+                }
+            };
+            match self
+                .ledger
+                .submit(&self.channel, function, vec![argument.to_string().into_bytes()])
+                .await
+            {
+                Ok(committed) => tracing::warn!(channel = %self.channel, tx = committed.tx_id, "said {function}: {due:?}"),
+                // Somebody else was faster, or the ledger knows better.
+                Err(SubmitError::Refused { message, .. }) => tracing::info!(channel = %self.channel, message, "{function} was not taken"),
+                Err(error) => tracing::warn!(channel = %self.channel, error = ledger_sync::whole(&error), "{function} was not sent"),
             }
         }
     }

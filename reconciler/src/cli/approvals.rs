@@ -205,21 +205,33 @@ fn view(config: &Config, channel: &Channel) -> Result<ChannelView, CliError> {
 
 /// The proposal whose id starts with these digits.
 fn find<'a>(desired: &'a DesiredState, channel: &Channel, digits: &str) -> Result<&'a ProposalRecord, CliError> {
+    by_digits(
+        desired.records().all::<ProposalRecord>(),
+        |record| &record.proposed.tx_id,
+        digits,
+        "proposal",
+        &format!("charter approvals list --all --channel {channel}"),
+    )
+}
+
+/// The one record whose transaction's id starts with these digits.
+pub(crate) fn by_digits<'a, T>(
+    all: impl Iterator<Item = &'a T>,
+    id: fn(&T) -> &TxId,
+    digits: &str,
+    what: &str,
+    listing: &str,
+) -> Result<&'a T, CliError> {
     if digits.len() < FEWEST_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(CliError::new(format!("{digits:?} names no proposal")).next(format!(
-            "give at least {FEWEST_DIGITS} of the digits that charter approvals list shows"
-        )));
+        return Err(CliError::new(format!("{digits:?} names no {what}"))
+            .next(format!("give at least {FEWEST_DIGITS} of the digits that {listing} shows")));
     }
     let digits = digits.to_ascii_lowercase();
-    let mut fitting = desired
-        .records()
-        .all::<ProposalRecord>()
-        .filter(|record| record.proposed.tx_id.as_str().starts_with(&digits));
+    let mut fitting = all.filter(|record| id(record).as_str().starts_with(&digits));
     match (fitting.next(), fitting.next()) {
         (Some(record), None) => Ok(record),
-        (Some(_), Some(_)) => Err(CliError::new(format!("several proposals on {channel} start with {digits}")).next("give more digits")),
-        (None, _) => Err(CliError::new(format!("no proposal on {channel} starts with {digits}"))
-            .next(format!("charter approvals list --all --channel {channel}"))),
+        (Some(_), Some(_)) => Err(CliError::new(format!("several start with {digits}: it names no {what}")).next("give more digits")),
+        (None, _) => Err(CliError::new(format!("no {what} starts with {digits}")).next(listing.to_owned())),
     }
 }
 

@@ -9,6 +9,7 @@ mod down;
 mod error;
 mod history;
 mod ledger;
+mod life;
 mod market;
 mod members;
 mod negotiate;
@@ -27,6 +28,7 @@ mod story;
 mod submit;
 mod targets;
 mod thaw;
+mod transfer;
 mod up;
 mod verify;
 
@@ -192,6 +194,27 @@ enum Command {
         #[command(subcommand)]
         command: approvals::ApprovalsCommand,
     },
+    /// Gives what a member owns to another: proposing, approving, accepting.
+    Transfer {
+        #[command(subcommand)]
+        command: transfer::TransferCommand,
+    },
+    /// Shows when each party was heard of last, and whose silence is abandonment.
+    Silence,
+    /// Closes the part of a member that is silent for longer than the agreement's grace.
+    Close {
+        /// The silent member; --member says who closes its part.
+        #[arg(value_name = "SILENT")]
+        silent: MemberId,
+    },
+    /// Asks for the end of the agreement; with enough of its parties it has ended.
+    End {
+        /// Says instead that its date has come; a running service says so by itself.
+        #[arg(long)]
+        expired: bool,
+    },
+    /// Proves what became of everything that was retired. Exits with 2 when something is neither destroyed nor kept by agreement.
+    Destruction,
     /// Stops applying on a channel; observing and reporting go on.
     Pause,
     /// Goes on applying.
@@ -376,6 +399,11 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         } => submit::run(global, &file, &demand).await,
         Command::Submit { file: None, .. } => submit::pending(global).await,
         Command::Approvals { command } => approvals::run(global, &command).await,
+        Command::Transfer { command } => transfer::run(global, &command).await,
+        Command::Silence => life::silence(global),
+        Command::Close { silent } => life::close(global, &silent).await,
+        Command::End { expired } => life::end(global, if expired { life::End::Expired } else { life::End::Asked }).await,
+        Command::Destruction => life::destruction(global),
         Command::Pause => pause::run(global, pause::Word::Pause).await,
         Command::Resume => pause::run(global, pause::Word::Resume).await,
         Command::Reconcile => pause::run(global, pause::Word::Reconcile).await,

@@ -1,0 +1,187 @@
+//! `transfer`: giving what a member owns to another.
+
+use clap::Subcommand;
+use serde::Serialize;
+use serde_json::{Value, json};
+use state::acts::transfers::TransferRecord;
+use state::desired::DesiredState;
+use state::ids::{Channel, MemberId, ResourceName, TxId};
+
+use super::access::Access;
+use super::error::{CliError, Doing, Exit};
+use super::{Format, Global, output, submit, targets};
+use crate::submission::Voice;
+use crate::view::ChannelView;
+
+/// What to do about transfers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TransferCommand {
+    /// Proposes to give resources of this member to another party.
+    Propose {
+        /// Who takes them.
+        #[arg(long, value_name = "MEMBER")]
+        to: MemberId,
+        /// The resources.
+        #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "RESOURCE")]
+        resources: Vec<ResourceName>,
+        /// Everything that this member owns on the channel.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Lists transfers that are not in force yet.
+    List {
+        /// Those that are settled too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Approves a transfer as a party.
+    Approve {
+        /// The first digits of its id, at least four.
+        id: String,
+    },
+    /// Takes what is transferred.
+    Accept {
+        /// The first digits of its id, at least four.
+        id: String,
+    },
+    /// Calls a transfer off, as its giver or its taker.
+    Cancel {
+        /// The first digits of its id, at least four.
+        id: String,
+    },
+}
+
+/// Runs a command of transfers.
+pub(crate) async fn run(global: &Global, command: &TransferCommand) -> Result<Exit, CliError> {
+    match command {
+        TransferCommand::Propose { to, resources, all } => {
+            say(global, "transfer", |member, desired| {
+                let resources: Vec<ResourceName> = match all {
+                    false => resources.clone(),
+                    true => {
+                        let owned = desired.resources().values().filter(|ordered| ordered.resource.owner == *member);
+                        owned.map(|ordered| ordered.resource.name.clone()).collect()
+                    }
+                };
+                let listed: Vec<&str> = resources.iter().map(ResourceName::as_str).collect();
+                let what = format!("proposed to transfer {} to {to}", listed.join(", "));
+                Ok((json!({ "to": to, "resources": resources }), what))
+            })
+            .await
+        }
+        TransferCommand::List { all } => list(global, *all),
+        TransferCommand::Approve { id } => speak(global, "approve_transfer", "approved", id).await,
+        TransferCommand::Accept { id } => speak(global, "accept_transfer", "accepted", id).await,
+        TransferCommand::Cancel { id } => speak(global, "cancel_transfer", "called off", id).await,
+    }
+}
+
+async fn speak(global: &Global, function: &str, did: &str, id: &str) -> Result<Exit, CliError> {
+    say(global, function, |_, desired| {
+        let record = find(desired, id)?;
+        let id = &record.proposed.tx_id;
+        Ok((json!({ "id": id }), format!("{did} transfer {}: {}", short(id), words(record))))
+    })
+    .await
+}
+
+/// Says something that depends on how things stand.
+async fn say(
+    global: &Global,
+    function: &str,
+    make: impl FnOnce(&MemberId, &DesiredState) -> Result<(Value, String), CliError>,
+) -> Result<Exit, CliError> {
+    let config = targets::one(global)?;
+    let channel = targets::one_channel(global, &config)?;
+    let access = Access::open(global).await?;
+    let ledger = access.connect(&config)?;
+    submit::take_in(&config, &channel, ledger.clone()).await?;
+    let read = || -> Result<ChannelView, CliError> {
+        let store = targets::store(&config)?;
+        ChannelView::load(&store, &channel).doing(format!("cannot read channel {channel} of {}", config.member))
+    };
+    let (argument, what) = make(&config.member, &read()?.desired)?;
+    let voice = Voice {
+        ledger: ledger.as_ref(),
+        channel: &channel,
+        member: &config.member,
+    };
+    let said = voice.act(function, &argument, what).await;
+    let said = said.map_err(|error| CliError::new("the ledger did not take it").because(error))?;
+    output::line(&submit::line(&said));
+    submit::take_in(&config, &channel, ledger.clone()).await?;
+    access.close().await?;
+    Ok(Exit::Clean)
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    channel: &'a Channel,
+    id: &'a TxId,
+    #[serde(flatten)]
+    record: &'a TransferRecord,
+}
+
+fn list(global: &Global, all: bool) -> Result<Exit, CliError> {
+    let mut views = Vec::new();
+    for (channel, configs) in targets::by_channel(global)? {
+        let Some(config) = targets::newest(&configs, &channel) else {
+            continue;
+        };
+        let store = targets::store(config)?;
+        let view = ChannelView::load(&store, &channel).doing(format!("cannot read channel {channel} of {}", config.member))?;
+        views.push((channel, view));
+    }
+    let found: Vec<Shown<'_>> = views
+        .iter()
+        .flat_map(|(channel, view)| {
+            view.desired.records().all::<TransferRecord>().map(move |record| Shown {
+                channel,
+                id: &record.proposed.tx_id,
+                record,
+            })
+        })
+        .filter(|one| all || one.record.done.is_none() && one.record.cancelled.is_none())
+        .collect();
+    if global.output == Format::Json {
+        output::json(&found)?;
+        return Ok(Exit::Clean);
+    }
+    if found.is_empty() {
+        output::note("no transfer is open");
+        return Ok(Exit::Clean);
+    }
+    let row = |one: &Shown<'_>| {
+        let record = one.record;
+        let approved: Vec<&str> = record.approved.keys().map(AsRef::as_ref).collect();
+        let state = match (&record.done, &record.cancelled, &record.accepted) {
+            (Some(done), _, _) => format!("in force since {}", done.at),
+            (None, Some(cancelled), _) => format!("called off by {}", cancelled.by),
+            (None, None, Some(_)) => format!("accepted; approved by {}", approved.join(", ")),
+            (None, None, None) => format!("waits for {}; approved by {}", record.transfer.to, approved.join(", ")),
+        };
+        vec![one.channel.to_string(), short(one.id), words(record), state]
+    };
+    output::table(&["channel", "transfer", "what", "state"], found.iter().map(row).collect());
+    Ok(Exit::Clean)
+}
+
+fn find<'a>(desired: &'a DesiredState, digits: &str) -> Result<&'a TransferRecord, CliError> {
+    super::approvals::by_digits(
+        desired.records().all::<TransferRecord>(),
+        |record| &record.proposed.tx_id,
+        digits,
+        "transfer",
+        "charter transfer list --all",
+    )
+}
+
+fn words(record: &TransferRecord) -> String {
+    let listed: Vec<&str> = record.transfer.resources.iter().map(ResourceName::as_str).collect();
+    format!("{} of {} to {}", listed.join(", "), record.proposed.by, record.transfer.to)
+}
+
+/// The digits of an id that people are shown.
+fn short(id: &TxId) -> String {
+    id.as_str().chars().take(12).collect()
+}
