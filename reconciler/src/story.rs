@@ -84,6 +84,9 @@ pub struct Run {
     /// What of its answer, which is JSON then, later commands may name: `{name}` stands for the text at a JSON pointer.
     #[serde(default)]
     pub keep: BTreeMap<String, String>,
+    /// Its standard output goes into this file below `{work}`: a plain file name.
+    #[serde(default)]
+    pub save: Option<String>,
     /// Its output is not shown to the reader.
     #[serde(default)]
     pub quiet: bool,
@@ -133,12 +136,19 @@ impl Story {
                     Step::Run(run) if words(&run.charter).is_none() => {
                         return Err(invalid(format!("{}: the quotes of {:?} don't close", chapter.title, run.charter)));
                     }
+                    Step::Run(Run { save: Some(name), .. }) if !is_file_name(name) => {
+                        return Err(invalid(format!("{}: save {name:?} is no plain file name", chapter.title)));
+                    }
                     _ => {}
                 }
             }
         }
         Ok(story)
     }
+}
+
+fn is_file_name(name: &str) -> bool {
+    !name.starts_with('.') && !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 /// Splits a command into words: spaces part them, and quotes keep spaces; none when a quote isn't closed.

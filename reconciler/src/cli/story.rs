@@ -267,7 +267,8 @@ impl Stage<'_> {
             .kept
             .get("work")
             .map_or_else(|| typed.clone(), |work| typed.replace(work.as_str(), "work"));
-        output::note(&format!("   $ charter {shown}"));
+        let kept_in = run.save.as_ref().map_or_else(String::new, |name| format!(" > work/{name}"));
+        output::note(&format!("   $ charter {shown}{kept_in}"));
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let output = loop {
             let output = self.command(&typed).await?;
@@ -277,6 +278,10 @@ impl Stage<'_> {
             }
             tokio::time::sleep(LOOK).await;
         };
+        if let (Some(name), Some(work)) = (&run.save, self.kept.get("work")) {
+            let path = Path::new(work).join(name);
+            std::fs::write(&path, &output.stdout).doing(format!("cannot write {}", path.display()))?;
+        }
         if !run.quiet {
             let said = text(&output);
             let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
