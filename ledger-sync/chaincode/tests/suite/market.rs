@@ -490,3 +490,25 @@ fn a_party_of_a_finished_agreement_rates_another_one_once() {
     // What it says of itself is what the agreement's record says.
     assert_eq!((record.dao.as_str(), record.version.0), ("air-quality", 1));
 }
+
+#[test]
+fn a_demand_that_nobody_can_meet_is_no_clause() {
+    let (city, acme) = (Actor::new("CityMSP"), Actor::new("AcmeMSP"));
+    let channel = &mut Channel::new();
+    channel.accept(&city, "register", &json!({ "member": "city", "role": "data-service-provider" }));
+    channel.accept(&acme, "register", &json!({ "member": "acme", "role": "value-service-provider" }));
+    let demand = |ratings: u32, tenths: u32| {
+        let clause = json!({ "reputation": { "min_ratings": ratings, "min_tenths": tenths } });
+        with(crate::channel::agreement(), "clauses", clause)
+    };
+    for (ratings, tenths, field) in [
+        (0, 10, "min_ratings: 0 is outside 1 to 1000"),
+        (1_001, 10, "min_ratings: 1001 is outside 1 to 1000"),
+        (1, 9, "min_tenths: 9 is outside 10 to 50"),
+        (1, 51, "min_tenths: 51 is outside 10 to 50"),
+    ] {
+        let answer = format!("400 the change is refused: the agreement is not valid: clauses.reputation.{field}");
+        refused(channel, &city, "constitute", &demand(ratings, tenths), &answer);
+    }
+    channel.accept(&city, "constitute", &demand(1, 50));
+}
