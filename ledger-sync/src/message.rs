@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use state::acts::agreed::AgreedRecord;
 use state::acts::approvals::{ProposalRecord, Wanted};
+use state::acts::distributions::DistributionRecord;
 use state::acts::life::{ENDING, EndingRecord, PartRecord};
 use state::acts::negotiations::{NegotiationRecord, Resulting};
 use state::acts::offers::OfferRecord;
@@ -218,6 +219,12 @@ pub(crate) fn of_desired(event: &LedgerEvent, desired: &DesiredState) -> Text {
         EventBody::TransferApproved(named) => transfer(&named.id, &format!("approved by {by}"), desired, &mut body),
         EventBody::TransferAccepted(named) => transfer(&named.id, &format!("accepted by {by}"), desired, &mut body),
         EventBody::TransferCancelled(named) => transfer(&named.id, &format!("called off by {by}"), desired, &mut body),
+        EventBody::ProfitDistributed(distribution) => {
+            let record = desired.records().of::<DistributionRecord>(distribution.period.as_str());
+            let parts = record.into_iter().flat_map(|record| &record.parts);
+            body.extend(parts.map(|part| format!("- {} to {}", part.amount, part.member)));
+            format!("distribute {} of {}", distribution.amount, distribution.period)
+        }
         // Reports have their own text; this arm keeps the match total.
         EventBody::ReportSubmitted { sequence, .. } => format!("report {sequence} from {by}"),
     };

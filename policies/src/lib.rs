@@ -8,8 +8,10 @@ pub mod plan;
 #[cfg(feature = "plots")]
 pub mod plots;
 pub mod reputation;
-pub mod shares;
 pub mod simulation;
+
+/// The division of profit: what `state` has one rule for, on the ledger and off it.
+pub use state::shares;
 
 pub use local::{KindPattern, LocalPolicy, forbidden};
 pub use plan::{Denial, check};

@@ -6,6 +6,7 @@ use thiserror::Error;
 use crate::acts::accounts::{Representation, Vouching};
 use crate::acts::agreed::{Agreed, AgreementNamed};
 use crate::acts::approvals::{ProposalNamed, Wanted};
+use crate::acts::distributions::Distribution;
 use crate::acts::keys::KeyPublished;
 use crate::acts::life::{MemberNamed, Nothing};
 use crate::acts::negotiations::{Acceptance, Request, Resulting, Tabled, Termination};
@@ -207,6 +208,9 @@ pub enum EventBody {
     /// The giver or the taker calls it off.
     #[serde(rename = "charter.transfer.cancelled")]
     TransferCancelled(TransferNamed),
+    /// A profit is divided among the parties.
+    #[serde(rename = "charter.profit.distributed")]
+    ProfitDistributed(Distribution),
 }
 
 impl EventBody {
@@ -247,6 +251,7 @@ impl EventBody {
             EventBody::TransferApproved(_) => "charter.transfer.approved",
             EventBody::TransferAccepted(_) => "charter.transfer.accepted",
             EventBody::TransferCancelled(_) => "charter.transfer.cancelled",
+            EventBody::ProfitDistributed(_) => "charter.profit.distributed",
         }
     }
 

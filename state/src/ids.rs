@@ -207,6 +207,10 @@ name!(
     OfferId, "the offer's name", is_label, LABEL, LABEL_RULE
 );
 name!(
+    /// The period of a profit, unique on its channel, for example `q1-2027`.
+    PeriodId, "the period's name", is_label, LABEL, LABEL_RULE
+);
+name!(
     /// The name of a negotiation, unique on its market.
     NegotiationId, "the negotiation's name", is_short_label, SHORT_LABEL, SHORT_LABEL_RULE
 );

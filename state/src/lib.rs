@@ -24,6 +24,7 @@ pub mod reported;
 pub mod resource;
 pub mod rules;
 pub mod sealed;
+pub mod shares;
 pub mod size;
 mod sorted;
 pub mod spec;

@@ -75,6 +75,7 @@ pub const FUNCTIONS: &[&str] = &[
     "approve_transfer",
     "accept_transfer",
     "cancel_transfer",
+    "distribute",
     "agreement",
     "member",
     "resource",
@@ -132,6 +133,7 @@ fn run(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Result<Response, Ref
         "approve_transfer" => acts::act(snapshot, &call, "approve_transfer", rest, EventBody::TransferApproved)?,
         "accept_transfer" => acts::act(snapshot, &call, "accept_transfer", rest, EventBody::TransferAccepted)?,
         "cancel_transfer" => acts::act(snapshot, &call, "cancel_transfer", rest, EventBody::TransferCancelled)?,
+        "distribute" => acts::act(snapshot, &call, "distribute", rest, EventBody::ProfitDistributed)?,
         read => return answer(snapshot, read, rest).map(ok),
     };
     effect.commit(stub, call)

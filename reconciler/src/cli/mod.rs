@@ -407,7 +407,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Pause => pause::run(global, pause::Word::Pause).await,
         Command::Resume => pause::run(global, pause::Word::Resume).await,
         Command::Reconcile => pause::run(global, pause::Word::Reconcile).await,
-        Command::Shares { command } => shares::run(global, &command),
+        Command::Shares { command } => shares::run(global, &command).await,
         Command::Negotiate { command } => negotiate::run(global, command).await,
         Command::Offers { command } => offers::run(global, command).await,
         Command::Members { command } => members::run(global, command).await,

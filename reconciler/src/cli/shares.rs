@@ -1,12 +1,14 @@
 //! `shares`: who owns which part of a DAO, what a newcomer would change, what a profit comes to, and how laws of shares compare.
 
+mod distributions;
 mod simulate;
 
 use clap::{Args, Subcommand};
 use policies::shares::{Stakes, break_even, ownership, split};
 use serde::Serialize;
+use state::acts::distributions::Units;
 use state::agreement::Beta;
-use state::ids::{Channel, DaoId, MemberId, Version};
+use state::ids::{Channel, DaoId, MemberId, PeriodId, Version};
 
 use super::error::{CliError, Doing, Exit};
 use super::{Format, Global, output, targets};
@@ -42,6 +44,17 @@ pub(crate) enum SharesCommand {
         #[command(flatten)]
         shares: Shares,
     },
+    /// Divides the profit of a period on the ledger, for everybody to check: each part is what `split` gives.
+    Distribute {
+        /// The profit of this version, in whole minor units such as cents.
+        #[arg(value_parser = units)]
+        amount: Units,
+        /// The period, for example q1-2027; each is divided once.
+        #[arg(long)]
+        period: PeriodId,
+    },
+    /// Shows the profits that were divided.
+    Distributions,
     /// Draws many DAOs at random under a law of shares, and shows what their members own.
     Simulate(simulate::Simulate),
 }
@@ -77,9 +90,16 @@ fn amount(text: &str) -> Result<u128, String> {
     text.parse().map_err(|_| refused())
 }
 
+fn units(text: &str) -> Result<Units, String> {
+    text.parse()
+        .map_err(|error: state::acts::distributions::UnitsError| error.to_string())
+}
+
 /// Runs a command of shares.
-pub(crate) fn run(global: &Global, command: &SharesCommand) -> Result<Exit, CliError> {
+pub(crate) async fn run(global: &Global, command: &SharesCommand) -> Result<Exit, CliError> {
     match command {
+        SharesCommand::Distribute { amount, period } => distributions::distribute(global, *amount, period).await,
+        SharesCommand::Distributions => distributions::list(global),
         SharesCommand::Show { shares } => show(global, shares),
         SharesCommand::WhatIf { join, profit, shares } => what_if(global, join, *profit, shares),
         SharesCommand::Split { amount, shares } => divide(global, *amount, shares),

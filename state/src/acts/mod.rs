@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod agreed;
 pub mod approvals;
+pub mod distributions;
 pub mod keys;
 pub mod life;
 pub mod negotiations;
@@ -114,6 +115,9 @@ pub enum ActRefusal {
     /// A transfer of rights.
     #[error(transparent)]
     Transfer(#[from] transfers::TransferRefusal),
+    /// A distribution of profit.
+    #[error(transparent)]
+    Distribution(#[from] distributions::DistributionRefusal),
     /// The event is none of these.
     #[error("the event is not an act that this Charter knows")]
     Unknown,
@@ -132,6 +136,7 @@ impl ActRefusal {
             ActRefusal::Rating(refusal) => refusal.fault(),
             ActRefusal::Life(refusal) => refusal.fault(),
             ActRefusal::Transfer(refusal) => refusal.fault(),
+            ActRefusal::Distribution(refusal) => refusal.fault(),
             ActRefusal::Unknown => Fault::Bad,
         }
     }
@@ -148,6 +153,7 @@ impl ActRefusal {
             ActRefusal::Rating(refusal) => refusal.reason(),
             ActRefusal::Life(refusal) => refusal.reason(),
             ActRefusal::Transfer(refusal) => refusal.reason(),
+            ActRefusal::Distribution(refusal) => refusal.reason(),
             ActRefusal::Unknown => "the event is not an act",
         }
     }
@@ -183,6 +189,7 @@ pub fn take<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, body: &EventB
         EventBody::TransferApproved(named) => transfers::approve(books, source, named),
         EventBody::TransferAccepted(named) => transfers::accept(books, source, named),
         EventBody::TransferCancelled(named) => transfers::cancel(books, source, named),
+        EventBody::ProfitDistributed(distribution) => distributions::distribute(books, source, distribution),
         EventBody::MemberRegistered { .. }
         | EventBody::AgreementConstituted { .. }
         | EventBody::AgreementAccepted { .. }

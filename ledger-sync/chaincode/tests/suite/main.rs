@@ -4,6 +4,7 @@
 
 mod channel;
 mod clauses;
+mod distributions;
 mod life;
 mod market;
 mod market_properties;

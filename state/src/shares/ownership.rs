@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use state::agreement::Beta;
+use crate::agreement::Beta;
 
 use super::exact::{BILLION, Exact};
 use super::{ShareError, bounded};

@@ -14,8 +14,8 @@
 mod exact;
 mod ownership;
 
-use state::agreement::{Agreement, Beta, MAX_PARTIES, Role};
-use state::ids::MemberId;
+use crate::agreement::{Agreement, Beta, MAX_PARTIES, Role};
+use crate::ids::MemberId;
 use thiserror::Error;
 
 use exact::{BILLION, Exact};
