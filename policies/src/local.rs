@@ -176,7 +176,7 @@ fn breaches(desired: &DesiredState) -> BTreeMap<ResourceName, String> {
     let Some(clauses) = desired.in_force().and_then(|agreement| agreement.clauses.as_ref()) else {
         return BTreeMap::new();
     };
-    let all = desired.resources().values().map(|ordered| (&ordered.resource, &ordered.ordered.by));
+    let all = desired.resources().values().map(|ordered| (&ordered.resource, ordered.orderer()));
     let found = rules::clauses::breaches(clauses, all);
     found.into_iter().map(|(name, breach)| (name, breach.to_string())).collect()
 }

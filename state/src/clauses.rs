@@ -107,7 +107,7 @@ pub enum ChangeKind {
     Order,
     /// Changes something.
     Amend,
-    /// Retires something that is not protected.
+    /// Retires something.
     Retire,
     /// Retires something that is protected, or takes its protection off.
     DestroyProtected,
@@ -156,13 +156,10 @@ impl ApprovalClause {
         }
     }
 
-    /// How many members' approvals could count.
-    pub fn electorate(&self, agreement: &Agreement) -> usize {
-        if self.from.is_empty() {
-            agreement.parties.len()
-        } else {
-            self.from.len()
-        }
+    /// The members whose approvals count.
+    pub fn electorate<'a>(&'a self, agreement: &'a Agreement) -> Vec<&'a MemberId> {
+        let parties = agreement.parties.iter().map(|party| &party.member);
+        parties.filter(|member| self.counts(agreement, member)).collect()
     }
 }
 

@@ -14,16 +14,24 @@ fn policy(text: &str) -> LocalPolicy {
 
 /// A channel on which these resources were ordered, one transaction each.
 fn desired(resources: &[Value]) -> DesiredState {
+    desired_under(None, resources)
+}
+
+/// The same under an agreement with clauses.
+fn desired_under(clauses: Option<Value>, resources: &[Value]) -> DesiredState {
     let channel = Channel::new("air").unwrap();
     let mut state = DesiredState::new(channel.clone());
-    let agreement: state::agreement::Agreement = serde_json::from_value(json!({
+    let mut agreement = json!({
         "dao": "air", "version": 1, "effective": { "from": "2026-01-01T00:00:00Z" },
         "parties": [
             { "member": "city", "msp": "CityMSP", "role": "data-service-provider" },
             { "member": "acme", "msp": "AcmeMSP", "role": "value-service-provider", "beta": "0.8" },
         ],
-    }))
-    .unwrap();
+    });
+    if let Some(clauses) = clauses {
+        agreement["clauses"] = clauses;
+    }
+    let agreement: state::agreement::Agreement = serde_json::from_value(agreement).unwrap();
     let digest = agreement.digest().unwrap();
     let register = |member: &str, msp: &str, role| EventBody::MemberRegistered {
         member: member.parse().unwrap(),
@@ -133,4 +141,56 @@ fn a_policy_with_a_mistake_in_it_is_refused() {
     let read = policy(text);
     assert_eq!(policy(&toml::to_string(&read).unwrap()), read);
     assert!("machine/*".parse::<KindPattern>().unwrap().fits(&"machine/file".parse().unwrap()));
+}
+
+/// A ledger that lies hands out a state that its own agreement forbids. A follower doesn't take such events in; a store that holds them all
+/// the same makes nothing of them.
+#[test]
+fn what_the_agreement_forbids_is_not_made_on_a_peers_word() {
+    let file = |name: &str, owner: &str, region: &str, memory: u64| json!({ "name": name, "kind": "machine/file", "owner": owner, "region": region, "size": { "memory_mib": memory } });
+    let resources = [
+        file("a", "city", "eu", 1),
+        file("b", "city", "us", 1),
+        file("c", "acme", "eu", 11),
+        json!({ "name": "d", "kind": "machine/service", "owner": "city", "region": "eu" }),
+    ];
+    let clauses = json!({
+        "regions": ["eu"], "kinds": ["machine/file"], "quotas": [{ "owner": "acme", "memory_mib": 10 }],
+    });
+    // The resources as an honest agreement allows them, put under the strict one as only a lie could.
+    let honest = desired(&resources);
+    let strict = desired_under(Some(clauses), &[]);
+    let files = honest.resources().values().map(|ordered| {
+        let resource = &ordered.resource;
+        let path = state::paths::resource("resources", &resource.kind, &resource.name);
+        (path, serde_json::to_vec(ordered).unwrap())
+    });
+    let members = strict.members().iter().map(|(member, record)| {
+        let path = state::paths::member(member);
+        (path, serde_json::to_vec(record).unwrap())
+    });
+    let agreement = serde_json::to_vec(strict.agreement().unwrap()).unwrap();
+    let mut all: Vec<(String, Vec<u8>)> = files.chain(members).collect();
+    all.push((state::paths::AGREEMENT.to_owned(), agreement));
+    let lie = DesiredState::load(
+        Channel::new("air").unwrap(),
+        all.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())),
+    )
+    .unwrap();
+    let said = |member: &str| -> Vec<String> {
+        let found = forbidden(&lie, &member.parse().unwrap(), &LocalPolicy::default());
+        found.into_iter().map(|(name, why)| format!("{name}: {why}")).collect()
+    };
+    assert_eq!(
+        said("city"),
+        [
+            "b: clauses.regions: resource b is in us; the agreement allows eu",
+            "d: clauses.kinds: resource d is machine/service; the agreement allows machine/file",
+        ]
+    );
+    assert_eq!(
+        said("acme"),
+        ["c: clauses.quotas[0].memory_mib: the resources of acme may come to 10, this would make 11"]
+    );
+    assert!(forbidden(&honest, &"city".parse().unwrap(), &LocalPolicy::default()).is_empty());
 }

@@ -13,7 +13,7 @@ use state::report::Condition;
 
 use super::error::{CliError, Consent, Doing, Exit};
 use super::standing::{self, Standing};
-use super::{Global, access, output, targets};
+use super::{Global, access, output, story, targets, up};
 use crate::config::Config;
 use crate::control::Control;
 use crate::service::registry;
@@ -227,7 +227,9 @@ async fn delete(configs: &[Config]) -> Result<(), CliError> {
 /// Removes what `up` made in a data directory, and the directory if nothing else is in it.
 fn remove(data_dir: &Path) -> Result<(), CliError> {
     // The ledger goes last: it is what tells a data directory from any other.
-    for part in ["members", "ledger"] {
+    let story = up::story_file(data_dir).exists();
+    let told = story.then_some([story::WORK, story::EXAMPLE]);
+    for part in ["members"].into_iter().chain(told.into_iter().flatten()).chain(["ledger"]) {
         let path = data_dir.join(part);
         if path.exists() {
             std::fs::remove_dir_all(&path).doing(format!("cannot delete {}", path.display()))?;

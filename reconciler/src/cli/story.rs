@@ -20,6 +20,10 @@ use crate::network::{self, Network, NetworkChannel};
 use crate::service::Service;
 use crate::story::{self, Chapter, Open, Run, Step, Story};
 
+/// The folder of a data directory that a story's commands write into.
+pub(crate) const WORK: &str = "work";
+/// The folder of a data directory with the example that is part of the binary.
+pub(crate) const EXAMPLE: &str = "example";
 /// How long a command may take.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// How long something may be on its way.
@@ -59,7 +63,7 @@ pub(crate) async fn run(global: &Global, example: Option<&Path>, until: Until) -
         .parse()
         .map_err(|error| CliError::new("the story's discover is no pattern").because(error))?;
     let ledger = up::start_ledger(global, &network, Some(CLOCKS_APART))?;
-    let mark = up::story_file(global);
+    let mark = up::story_file(&global.data_dir);
     std::fs::write(&mark, format!("{}\n", folder.display())).doing(format!("cannot write {}", mark.display()))?;
     let server = access::serve(ledger.clone(), &global.data_dir, None, access::Elsewhere::Remembered).await?;
     output::note(embedded::TRUST_NOTICE);
@@ -99,7 +103,7 @@ fn example_folder(global: &Global, example: Option<&Path>) -> Result<PathBuf, Cl
         Some(folder) => std::path::absolute(folder).doing(format!("cannot find {}", folder.display())),
         None if beside.join(story::FILE_NAME).is_file() => std::path::absolute(beside).doing("cannot find the example"),
         None => {
-            let folder = std::path::absolute(global.data_dir.join("example")).doing("cannot find the data directory")?;
+            let folder = std::path::absolute(global.data_dir.join(EXAMPLE)).doing("cannot find the data directory")?;
             for (name, text) in network::built_in_files() {
                 let path = folder.join(name);
                 let parent = path.parent().unwrap_or(&folder);
@@ -132,7 +136,7 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     async fn play(&mut self, story: &Story, until: Until) -> Result<Exit, CliError> {
-        let work = std::path::absolute(self.global.data_dir.join("work")).doing("cannot find the data directory")?;
+        let work = std::path::absolute(self.global.data_dir.join(WORK)).doing("cannot find the data directory")?;
         std::fs::create_dir_all(&work).doing(format!("cannot make {}", work.display()))?;
         self.kept.insert("work".into(), work.display().to_string());
         for member in &self.up.network.members {

@@ -41,7 +41,7 @@ const LOOK: Duration = Duration::from_millis(150);
 pub(crate) async fn run(global: &Global, example: Option<&Path>, until: Until) -> Result<Exit, CliError> {
     let told = serve::told_to_stop();
     tokio::pin!(told);
-    if story_file(global).exists() {
+    if story_file(&global.data_dir).exists() {
         return Err(CliError::new(format!(
             "a story was played in {}: its members go on by themselves",
             global.data_dir.display()
@@ -84,8 +84,8 @@ fn example_file(global: &Global) -> PathBuf {
 }
 
 /// The file that tells that a data directory holds a story, which `up` alone can't go on with.
-pub(crate) fn story_file(global: &Global) -> PathBuf {
-    access::ledger_folder(&global.data_dir).join("story")
+pub(crate) fn story_file(data_dir: &Path) -> PathBuf {
+    access::ledger_folder(data_dir).join("story")
 }
 
 /// The example that was named, or that the data directory was made from, or the one beside us, or the one in the binary.

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{ActRefusal, Effect, Fault, Source, Taken};
+use super::{ActRefusal, Effect, Fault, Source, Taken, life};
 use crate::agreement::Agreement;
 use crate::ids::{MemberId, ResourceName, TxId};
 use crate::records::{self, Books, Submitted};
 use crate::resource::Resource;
 use crate::rules::clauses::{approvals, approved};
-use crate::rules::{self, Change, CheckError, Refusal, Verdict};
+use crate::rules::{self, Change, CheckError, Verdict};
 
 /// A change that somebody asked for, whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,17 +224,10 @@ fn refused<E>(refusal: ApprovalRefusal) -> CheckError<E> {
     CheckError::Refused(ActRefusal::from(refusal).into())
 }
 
-fn agreement<B: Books + ?Sized>(books: &mut B) -> Result<Agreement, CheckError<B::Error>> {
-    books
-        .agreement()
-        .map_err(CheckError::View)?
-        .ok_or(CheckError::Refused(Refusal::NoAgreement))
-}
-
 /// Puts a change before those who have to approve it. The proposer approves it with that.
 pub(super) fn propose<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, wanted: &Wanted) -> Result<Taken, CheckError<B::Error>> {
-    let agreement = agreement(books)?;
     let by = source.by();
+    let agreement = life::acting(books, by)?;
     match rules::check(books, Some(&agreement), by, source.submitted.at, wanted.change())? {
         Verdict::Now => Err(refused(ApprovalRefusal::NotNeeded)),
         Verdict::Awaits(_) => Ok(Taken::record(ProposalRecord {
@@ -293,7 +286,7 @@ fn asked<B: Books + ?Sized>(
 ///
 /// A change that doesn't fit any more is refused with that approval, and stays open.
 pub(super) fn approve<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, named: &ProposalNamed) -> Result<Taken, CheckError<B::Error>> {
-    let agreement = agreement(books)?;
+    let agreement = life::acting(books, source.by())?;
     let (mut record, fitting) = asked(books, source, &agreement, &named.id)?;
     record.approved.insert(source.by().clone(), source.submitted.clone());
     let members = record.approved.keys().collect();
@@ -315,13 +308,22 @@ pub(super) fn approve<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, nam
 
 /// Rejects a proposal; when too few are left who could approve it, it is settled.
 pub(super) fn reject<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, named: &ProposalNamed) -> Result<Taken, CheckError<B::Error>> {
-    let agreement = agreement(books)?;
+    let agreement = life::acting(books, source.by())?;
     let (mut record, fitting) = asked(books, source, &agreement, &named.id)?;
     record.rejected.insert(source.by().clone(), source.submitted.clone());
+    // Whose part is closed can't approve any more, whatever it would have said.
+    let able: BTreeSet<MemberId> = life::standing(books, &agreement)
+        .map_err(CheckError::View)?
+        .into_iter()
+        .filter(|member| !record.rejected.contains_key(member))
+        .collect();
     let clauses = agreement.clauses.iter().flat_map(|clauses| &clauses.approvals).enumerate();
     let hopeless = clauses.into_iter().filter(|(index, _)| fitting.contains(index)).any(|(_, clause)| {
-        let against = record.rejected.keys().filter(|member| clause.counts(&agreement, member)).count();
-        clause.electorate(&agreement).saturating_sub(against) < clause.need as usize
+        let could = clause
+            .electorate(&agreement)
+            .into_iter()
+            .filter(|member| able.contains(*member) || record.approved.contains_key(*member));
+        could.count() < clause.need as usize
     });
     if hopeless {
         record.settled = Some(Settled {
@@ -338,6 +340,7 @@ pub(super) fn withdraw<B: Books + ?Sized>(
     source: &Source<'_>,
     named: &ProposalNamed,
 ) -> Result<Taken, CheckError<B::Error>> {
+    life::acting(books, source.by())?;
     let mut record = open(books, &named.id)?;
     if record.proposed.by != *source.by() {
         return Err(refused(ApprovalRefusal::NotYours {

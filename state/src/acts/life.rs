@@ -219,7 +219,7 @@ pub(crate) fn open<B: Books + ?Sized>(books: &mut B, by: &MemberId) -> Result<()
 }
 
 /// The parties whose parts are open.
-fn standing<B: Books + ?Sized>(books: &mut B, agreement: &Agreement) -> Result<Vec<MemberId>, B::Error> {
+pub(super) fn standing<B: Books + ?Sized>(books: &mut B, agreement: &Agreement) -> Result<Vec<MemberId>, B::Error> {
     let mut open = Vec::new();
     for party in &agreement.parties {
         if records::get::<PartRecord, B>(books, party.member.as_str())?.is_none() {

@@ -10,7 +10,8 @@ use crate::agreement::Agreement;
 use crate::clauses::TransferClause;
 use crate::ids::{MemberId, ResourceName, TxId};
 use crate::records::{self, Books, Submitted};
-use crate::rules::{CheckError, MAX_ITEMS, Refusal};
+use crate::resource::Resource;
+use crate::rules::{self, Change, CheckError, MAX_ITEMS, Refusal};
 
 /// What is to be transferred, to whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,7 +153,7 @@ pub(super) fn propose<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, tra
     if !(1..=MAX_ITEMS).contains(&transfer.resources.len()) {
         return Err(Refusal::Items(transfer.resources.len()).into());
     }
-    owned(books, by, transfer)?;
+    fits(books, &agreement, by, transfer)?;
     Ok(Taken::record(TransferRecord {
         proposed: source.submitted.clone(),
         transfer: transfer.clone(),
@@ -163,7 +164,14 @@ pub(super) fn propose<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, tra
     }))
 }
 
-fn owned<B: Books + ?Sized>(books: &mut B, giver: &MemberId, transfer: &Transfer) -> Result<(), CheckError<B::Error>> {
+/// What is transferred is the giver's, and as the taker's it keeps to the clauses.
+fn fits<B: Books + ?Sized>(
+    books: &mut B,
+    agreement: &Agreement,
+    giver: &MemberId,
+    transfer: &Transfer,
+) -> Result<(), CheckError<B::Error>> {
+    let mut taken = Vec::new();
     for name in &transfer.resources {
         let present = books.ordered(name).map_err(CheckError::View)?;
         let present = present.ok_or_else(|| Refusal::Missing(name.clone()))?;
@@ -174,8 +182,12 @@ fn owned<B: Books + ?Sized>(books: &mut B, giver: &MemberId, transfer: &Transfer
                 giver: giver.clone(),
             }));
         }
+        taken.push(Resource {
+            owner: transfer.to.clone(),
+            ..present.resource
+        });
     }
-    Ok(())
+    rules::clauses::hold(books, agreement, &transfer.to, Change::Amend(&taken))
 }
 
 fn open<B: Books + ?Sized>(books: &mut B, id: &TxId) -> Result<TransferRecord, CheckError<B::Error>> {
@@ -251,7 +263,7 @@ fn settle<B: Books + ?Sized>(
     let (giver, to) = (record.proposed.by.clone(), record.transfer.to.clone());
     life::open(books, &giver)?;
     life::open(books, &to)?;
-    owned(books, &giver, &record.transfer)?;
+    fits(books, agreement, &giver, &record.transfer)?;
     record.done = Some(source.submitted.clone());
     Ok(Taken {
         changes: vec![Effect::Transfer(to, record.transfer.resources.iter().cloned().collect())],

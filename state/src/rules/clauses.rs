@@ -155,6 +155,10 @@ fn quotas(clauses: &Clauses, changed: &[&Resource], before: &Totals, after: &Tot
     for (index, quota, dimension, limit) in limits(clauses) {
         let counts = |resource: &&&Resource| quota.owner.as_ref().is_none_or(|owner| *owner == resource.owner);
         let unstated = |resource: &&&Resource| resource.size().of(dimension).is_none();
+        // Of others' resources a change says nothing.
+        if !changed.iter().any(|resource| counts(&resource)) {
+            continue;
+        }
         if let Some(resource) = changed.iter().filter(counts).find(unstated) {
             return Err(Breach::Unstated {
                 resource: resource.name.clone(),
@@ -178,7 +182,7 @@ fn quotas(clauses: &Clauses, changed: &[&Resource], before: &Totals, after: &Tot
 }
 
 /// Holds a change to the clauses, but for approvals.
-pub(super) fn hold<V: View + ?Sized>(
+pub(crate) fn hold<V: View + ?Sized>(
     view: &mut V,
     agreement: &Agreement,
     by: &MemberId,
@@ -219,7 +223,8 @@ pub(super) fn hold<V: View + ?Sized>(
 /// Holds all that is in force to the clauses of its agreement: what breaks one, and which.
 ///
 /// A ledger whose program is this one never comes to such a state. It is asked again before anything is made, because what a peer
-/// hands out is not believed. Each resource comes with the member that ordered it.
+/// hands out is not believed. Each resource comes with the member that has
+/// the orderer's rights.
 pub fn breaches<'a>(clauses: &Clauses, resources: impl Iterator<Item = (&'a Resource, &'a MemberId)>) -> BTreeMap<ResourceName, Breach> {
     let mut found = BTreeMap::new();
     let mut kept: Vec<&Resource> = Vec::new();
@@ -271,12 +276,11 @@ pub fn approvals<V: View + ?Sized>(view: &mut V, agreement: &Agreement, change: 
         Change::Retire(names) => {
             for name in names {
                 if let Some(present) = view.ordered(name)? {
-                    let on = if present.resource.protect {
-                        ChangeKind::DestroyProtected
+                    if present.resource.protect {
+                        falls(&[ChangeKind::Retire, ChangeKind::DestroyProtected], &present.resource.kind);
                     } else {
-                        ChangeKind::Retire
-                    };
-                    falls(&[on], &present.resource.kind);
+                        falls(&[ChangeKind::Retire], &present.resource.kind);
+                    }
                 }
             }
         }

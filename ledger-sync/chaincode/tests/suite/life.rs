@@ -141,6 +141,29 @@ fn silence_is_abandonment_when_a_majority_of_the_others_is_later() {
 }
 
 #[test]
+fn whose_part_is_closed_has_no_voice_on_proposals() {
+    let town = &mut town(&json!({
+        "abandonment": { "grace_seconds": 2700 },
+        "approvals": [{ "on": ["order"], "kinds": ["*"], "need": 3 }],
+    }));
+    let order = json!({ "resources": [resource("x", "city", &[])] });
+    let done = town.channel.accept(&town.city, "order", &order);
+    let answer: Value = serde_json::from_slice(&done.response.payload).unwrap();
+    let id = json!({ "id": answer["proposal"] });
+    town.beat("bolt", NOW + HOUR);
+    town.channel.seconds = NOW + HOUR;
+    town.channel.accept(&town.city, "close_abandoned", &acme());
+    for function in ["approve", "reject", "retract"] {
+        let found = town.channel.refuse(&town.acme, function, &id);
+        assert!(found.contains("the part of acme is closed"), "{found}");
+    }
+    // With one of three gone, three can't approve any more.
+    town.channel.accept(&town.bolt, "reject", &id);
+    assert!(town.channel.refuse(&town.bolt, "approve", &id).contains("is rejected already"));
+    town.holds();
+}
+
+#[test]
 fn everything_is_kept_where_the_agreement_says_so() {
     let town = &mut town(&abandonment("retained"));
     town.order(&[resource("model", "acme", &[]), resource("routes", "bolt", &["model"])]);

@@ -83,6 +83,15 @@ fn a_try() -> impl Strategy<Value = Try> {
         // The proposal of an earlier transaction, if it was one.
         2 => (prop::sample::select(vec!["approve", "approve", "approve", "reject", "retract"]), 5..40u64)
             .prop_map(|(function, tx)| (function, json!({ "id": format!("{tx:064x}") }))),
+        2 => (prop::sample::select(vec!["city", "acme"]), prop::collection::btree_set(resource_name(), 1..3))
+            .prop_map(|(to, resources)| ("transfer", json!({ "to": to, "resources": resources }))),
+        2 => (prop::sample::select(vec!["accept_transfer", "accept_transfer", "approve_transfer", "cancel_transfer"]), 5..40u64)
+            .prop_map(|(function, tx)| (function, json!({ "id": format!("{tx:064x}") }))),
+        1 => prop::sample::select(vec!["city", "acme", "eve"]).prop_map(|member| ("close_abandoned", json!({ "member": member }))),
+        1 => prop::sample::select(vec!["expire", "end"]).prop_map(|function| (function, json!({}))),
+        1 => ("[a-c]", 0..2000u64).prop_map(|(period, amount)| {
+            ("distribute", json!({ "period": period, "amount": amount.to_string() }))
+        }),
         1 => Just(("constitute", agreement())),
         1 => any::<bool>().prop_map(|right| {
             let digest = if right { right_digest() } else { Digest::of(b"other") };
@@ -119,6 +128,8 @@ fn strict() -> Value {
         "quotas": [{ "memory_mib": 60 }, { "owner": "acme", "count": 2 }],
         "regions": ["eu"],
         "kinds": ["machine/file", "machine/service"],
+        "transfer": { "need": 1 },
+        "abandonment": { "grace_seconds": 2700 },
     });
     strict
 }
@@ -151,6 +162,14 @@ fn lawless(channel: &Channel, attempt: &Try) -> Option<EventBody> {
         },
         "approve" => EventBody::ChangeApproved(serde_json::from_value(attempt.argument.clone()).ok()?),
         "reject" => EventBody::ChangeRejected(serde_json::from_value(attempt.argument.clone()).ok()?),
+        "transfer" => EventBody::TransferProposed(serde_json::from_value(attempt.argument.clone()).ok()?),
+        "accept_transfer" => EventBody::TransferAccepted(serde_json::from_value(attempt.argument.clone()).ok()?),
+        "approve_transfer" => EventBody::TransferApproved(serde_json::from_value(attempt.argument.clone()).ok()?),
+        "cancel_transfer" => EventBody::TransferCancelled(serde_json::from_value(attempt.argument.clone()).ok()?),
+        "close_abandoned" => EventBody::PartClosed(serde_json::from_value(attempt.argument.clone()).ok()?),
+        "expire" => EventBody::AgreementExpired(serde_json::from_value(attempt.argument.clone()).ok()?),
+        "end" => EventBody::EndAsked(serde_json::from_value(attempt.argument.clone()).ok()?),
+        "distribute" => EventBody::ProfitDistributed(serde_json::from_value(attempt.argument.clone()).ok()?),
         "retract" => EventBody::ChangeWithdrawn(serde_json::from_value(attempt.argument.clone()).ok()?),
         _ => return None,
     })
@@ -199,7 +218,7 @@ proptest! {
         let mut channel = Channel::agreed_on(&strict(), &CITY, &ACME);
         play(&mut channel, &tries);
         let clauses = channel.desired.in_force().unwrap().clauses.as_ref().unwrap();
-        let all = channel.desired.resources().values().map(|ordered| (&ordered.resource, &ordered.ordered.by));
+        let all = channel.desired.resources().values().map(|ordered| (&ordered.resource, ordered.orderer()));
         prop_assert!(state::rules::clauses::breaches(clauses, all).is_empty());
     }
 
@@ -276,7 +295,7 @@ fn the_random_transactions_are_of_many_kinds() {
     use std::collections::BTreeSet;
     let mut runner = TestRunner::deterministic();
     let (mut accepted, mut reasons) = (BTreeSet::new(), BTreeSet::new());
-    for _ in 0..400 {
+    for _ in 0..600 {
         let mut channel = Channel::agreed(&CITY, &ACME);
         for _ in 0..30 {
             let attempt = a_try().new_tree(&mut runner).unwrap().current();

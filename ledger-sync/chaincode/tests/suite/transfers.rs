@@ -61,6 +61,12 @@ fn rights_go_over_when_the_taker_accepts_and_enough_approve() {
     town.channel.accept(&town.bolt, "amend", &amended);
     // Quotas count it on the taker's side.
     let more = json!({ "resources": [resource("more", "bolt", &[])] });
+    let third = json!({ "to": "bolt", "resources": ["own"] });
+    assert!(
+        town.channel
+            .refuse(&town.city, "transfer", &third)
+            .contains("clauses.quotas[0].count")
+    );
     assert!(town.channel.refuse(&town.city, "order", &more).contains("clauses.quotas[0].count"));
     town.channel
         .accept(&town.bolt, "retire", &json!({ "resources": ["model", "forecast"] }));
@@ -105,6 +111,29 @@ fn what_can_not_be_transferred() {
         found.starts_with("400") && found.contains("clauses.transfer: the agreement has none"),
         "{found}"
     );
+}
+
+#[test]
+fn what_breaks_a_clause_on_the_takers_side_is_not_transferred() {
+    let mut town = town(&json!({
+        "transfer": { "need": 1 },
+        "orders": [{ "members": ["acme"], "kinds": ["*"] }, { "members": ["bolt"], "kinds": ["machine/directory"] }],
+        "quotas": [{ "owner": "city", "memory_mib": 10 }],
+    }));
+    town.channel
+        .accept(&town.acme, "order", &json!({ "resources": [resource("model", "acme", &[])] }));
+    for (to, answer) in [
+        (
+            "bolt",
+            "403 the change is refused: clauses.orders: no clause lets bolt order machine/file on the side of bolt",
+        ),
+        ("city", "403 the change is refused: clauses.orders: no clause lets city order"),
+    ] {
+        let found = town
+            .channel
+            .refuse(&town.acme, "transfer", &json!({ "to": to, "resources": ["model"] }));
+        assert!(found.starts_with(answer), "{found}");
+    }
 }
 
 #[test]
