@@ -23,6 +23,13 @@ const BUILT_IN: &[(&str, &str)] = &[
         "market/forecast.yaml",
         include_str!("../../examples/smart-city/market/forecast.yaml"),
     ),
+    ("story.yaml", include_str!("../../examples/smart-city/story.yaml")),
+    ("story/terms-1.yaml", include_str!("../../examples/smart-city/story/terms-1.yaml")),
+    (
+        "story/counter-1.yaml",
+        include_str!("../../examples/smart-city/story/counter-1.yaml"),
+    ),
+    ("story/terms-2.yaml", include_str!("../../examples/smart-city/story/terms-2.yaml")),
     ("v1/agreement.yaml", include_str!("../../examples/smart-city/v1/agreement.yaml")),
     ("v1/breeze.yaml", include_str!("../../examples/smart-city/v1/breeze.yaml")),
     ("v1/city.yaml", include_str!("../../examples/smart-city/v1/city.yaml")),
