@@ -113,6 +113,11 @@ const ADVICE: [(&str, &str); 16] = [
         "the channel does not know this member: check ledger.msp_id and ledger.msp, and whether the channel's configuration has the member",
     ),
     (
+        "No metadata was found for chaincode",
+        "this peer has not joined the channel, or no definition of the chaincode is committed there: see 'charter channel join', and check the \
+         channel's name",
+    ),
+    (
         "expired",
         "a certificate is past its end: enrol again, and replace it in the folder that ledger.msp names",
     ),
