@@ -95,7 +95,7 @@ const PASSING: [&str; 2] = [
 ];
 
 /// What to do about what peers say. The first that fits is told.
-const ADVICE: [(&str, &str); 16] = [
+const ADVICE: &[(&str, &str)] = &[
     (
         "invalid peer certificate: certificate expired",
         "the peer's TLS certificate is past its end, or this machine's clock is wrong",

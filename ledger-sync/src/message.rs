@@ -225,6 +225,11 @@ pub(crate) fn of_desired(event: &LedgerEvent, desired: &DesiredState) -> Text {
             body.extend(parts.map(|part| format!("- {} to {}", part.amount, part.member)));
             format!("distribute {} of {}", distribution.amount, distribution.period)
         }
+        EventBody::Imported(import) => {
+            body.extend(import.outputs.keys().map(|output| format!("- {output}")));
+            format!("import {} as {}", import.from.resource, import.name)
+        }
+        EventBody::ImportDropped(named) => format!("drop import {}", named.name),
         // Reports have their own text; this arm keeps the match total.
         EventBody::ReportSubmitted { sequence, .. } => format!("report {sequence} from {by}"),
     };

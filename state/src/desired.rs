@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::acts::imports::ImportRecord;
 use crate::acts::{self, Effect, Source};
 use crate::agreement::{Agreement, Role};
 use crate::canonical::{self, CanonicalError, Digest};
@@ -184,6 +185,11 @@ impl DesiredState {
     /// What the channel keeps beside these.
     pub fn records(&self) -> &Records {
         &self.records
+    }
+
+    /// What is imported under a name from another channel.
+    pub fn imported(&self, name: &str) -> Option<&ImportRecord> {
+        self.records.of::<ImportRecord>(name).filter(|record| record.dropped.is_none())
     }
 
     /// Takes note of a member's signs of life, as its reports show them.
@@ -691,7 +697,7 @@ impl Loader {
             retired: sorted::map(self.retired),
             ..self.state
         };
-        check_graph(&state.resources).map_err(LoadError::Graph)?;
+        check_graph(&state).map_err(LoadError::Graph)?;
         Ok(state)
     }
 }
@@ -700,13 +706,17 @@ fn below(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
-fn check_graph(resources: &BTreeMap<ResourceName, Ordered>) -> Result<(), Refusal> {
+fn check_graph(state: &DesiredState) -> Result<(), Refusal> {
+    let resources = &state.resources;
     // Only asked, never walked: its order doesn't show.
     let places: HashMap<&ResourceName, u32> = resources.keys().zip(0..).collect();
     let mut edges: Vec<(u32, u32)> = Vec::with_capacity(places.len() * 2);
     for (dependent, (name, ordered)) in (0..).zip(resources) {
         for on in ordered.resource.depends_on.iter().chain(ordered.resource.spec.referred()) {
             let Some(dependency) = places.get(on) else {
+                if state.imported(on.as_str()).is_some() {
+                    continue;
+                }
                 return Err(Refusal::Dangling {
                     resource: name.clone(),
                     on: on.clone(),

@@ -7,6 +7,7 @@ use crate::acts::accounts::{Representation, Vouching};
 use crate::acts::agreed::{Agreed, AgreementNamed};
 use crate::acts::approvals::{ProposalNamed, Wanted};
 use crate::acts::distributions::Distribution;
+use crate::acts::imports::{Import, ImportNamed};
 use crate::acts::keys::KeyPublished;
 use crate::acts::life::{MemberNamed, Nothing};
 use crate::acts::negotiations::{Acceptance, Request, Resulting, Tabled, Termination};
@@ -211,6 +212,12 @@ pub enum EventBody {
     /// A profit is divided among the parties.
     #[serde(rename = "charter.profit.distributed")]
     ProfitDistributed(Distribution),
+    /// A member passes on what another channel's resource gives, or renews it.
+    #[serde(rename = "charter.import.brought")]
+    Imported(Import),
+    /// A member takes its import out.
+    #[serde(rename = "charter.import.dropped")]
+    ImportDropped(ImportNamed),
 }
 
 impl EventBody {
@@ -252,6 +259,8 @@ impl EventBody {
             EventBody::TransferAccepted(_) => "charter.transfer.accepted",
             EventBody::TransferCancelled(_) => "charter.transfer.cancelled",
             EventBody::ProfitDistributed(_) => "charter.profit.distributed",
+            EventBody::Imported(_) => "charter.import.brought",
+            EventBody::ImportDropped(_) => "charter.import.dropped",
         }
     }
 

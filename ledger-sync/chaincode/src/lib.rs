@@ -76,6 +76,8 @@ pub const FUNCTIONS: &[&str] = &[
     "accept_transfer",
     "cancel_transfer",
     "distribute",
+    "import",
+    "drop_import",
     "agreement",
     "member",
     "resource",
@@ -134,6 +136,8 @@ fn run(stub: &mut dyn Stub, invocation: &Invocation<'_>) -> Result<Response, Ref
         "accept_transfer" => acts::act(snapshot, &call, "accept_transfer", rest, EventBody::TransferAccepted)?,
         "cancel_transfer" => acts::act(snapshot, &call, "cancel_transfer", rest, EventBody::TransferCancelled)?,
         "distribute" => acts::act(snapshot, &call, "distribute", rest, EventBody::ProfitDistributed)?,
+        "import" => acts::act(snapshot, &call, "import", rest, EventBody::Imported)?,
+        "drop_import" => acts::act(snapshot, &call, "drop_import", rest, EventBody::ImportDropped)?,
         read => return answer(snapshot, read, rest).map(ok),
     };
     effect.commit(stub, call)

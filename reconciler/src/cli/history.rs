@@ -6,6 +6,7 @@ use petgraph::dot::{Config as DotConfig, Dot};
 use petgraph::graph::DiGraph;
 use serde::Serialize;
 use serde_json::Value;
+use state::acts::imports::ImportRecord;
 use state::desired::DesiredState;
 use state::git::{CommitId, CommitInfo, Store};
 use state::ids::{Channel, Kind, MemberId, ResourceName};
@@ -311,6 +312,12 @@ fn fields(path: String, old: Option<&Value>, new: Option<&Value>, note: &mut Not
     }
 }
 
+/// What was imported, and stands in the graph: what was ordered under a name comes before it.
+fn imports(desired: &DesiredState) -> impl Iterator<Item = &ImportRecord> {
+    let all = desired.records().all::<ImportRecord>();
+    all.filter(|record| record.dropped.is_none() && !desired.resources().contains_key(&record.import.name))
+}
+
 /// Prints the dependency graph in DOT: an arrow from each resource to what it needs.
 pub(crate) fn graph(global: &Global) -> Result<Exit, CliError> {
     let (config, channel) = targets::readable(global)?;
@@ -319,16 +326,20 @@ pub(crate) fn graph(global: &Global) -> Result<Exit, CliError> {
         .ok_or_else(|| CliError::new(format!("nothing was ordered on {channel} yet")).next("charter submit FILE"))?;
     let desired = view::desired(&store, &channel, commit).doing("cannot read the desired state")?;
     if global.output == Format::Json {
+        let imports = imports(&desired).map(
+            |record| serde_json::json!({ "resource": record.import.name, "kind": "import", "owner": record.imported.by, "needs": [] }),
+        );
         let edges: Vec<Value> = desired
             .resources()
             .values()
             .map(|ordered| serde_json::json!({ "resource": ordered.resource.name, "kind": ordered.resource.kind, "owner": ordered.resource.owner, "needs": ordered.resource.dependencies() }))
+            .chain(imports)
             .collect();
         output::json(&edges)?;
         return Ok(Exit::Clean);
     }
     let mut graph: DiGraph<String, ()> = DiGraph::new();
-    let nodes: BTreeMap<&ResourceName, _> = desired
+    let mut nodes: BTreeMap<&ResourceName, _> = desired
         .resources()
         .values()
         .map(|ordered| {
@@ -339,6 +350,14 @@ pub(crate) fn graph(global: &Global) -> Result<Exit, CliError> {
             )
         })
         .collect();
+    for record in imports(&desired) {
+        let (import, from) = (&record.import, &record.import.from);
+        let node = graph.add_node(format!(
+            "{}\nfrom {}/{}\n{}",
+            import.name, from.channel, from.resource, record.imported.by
+        ));
+        nodes.entry(&import.name).or_insert(node);
+    }
     for ordered in desired.resources().values() {
         for on in ordered.resource.dependencies() {
             if let (Some(from), Some(to)) = (nodes.get(&ordered.resource.name), nodes.get(&on)) {

@@ -8,6 +8,7 @@ mod channel;
 mod down;
 mod error;
 mod history;
+mod import;
 mod ledger;
 mod life;
 mod market;
@@ -193,6 +194,11 @@ enum Command {
     Approvals {
         #[command(subcommand)]
         command: approvals::ApprovalsCommand,
+    },
+    /// Passes on what an exported resource of another channel gives: what a later version needs of an earlier one.
+    Import {
+        #[command(subcommand)]
+        command: import::ImportCommand,
     },
     /// Gives what a member owns to another: proposing, approving, accepting.
     Transfer {
@@ -399,6 +405,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         } => submit::run(global, &file, &demand).await,
         Command::Submit { file: None, .. } => submit::pending(global).await,
         Command::Approvals { command } => approvals::run(global, &command).await,
+        Command::Import { command } => import::run(global, &command).await,
         Command::Transfer { command } => transfer::run(global, &command).await,
         Command::Silence => life::silence(global),
         Command::Close { silent } => life::close(global, &silent).await,

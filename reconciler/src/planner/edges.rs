@@ -108,7 +108,9 @@ fn place(input: &Input<'_>, name: &ResourceName, need: Need<'_>, known: &Known<'
 /// Why a dependency that has no step in this plan is not ready, if it isn't.
 fn hindrance(input: &Input<'_>, name: &ResourceName, draft: &Draft) -> Result<Option<String>, CanonicalError> {
     let Some(ordered) = input.desired.resources().get(name) else {
-        return Ok(Some("it is not ordered".to_owned()));
+        // An import is what a member said; there is nothing to wait for.
+        let there = input.desired.imported(name.as_str()).is_some();
+        return Ok((!there).then(|| "it is not ordered".to_owned()));
     };
     let owner = &ordered.resource.owner;
     if owner == input.member() {

@@ -22,7 +22,7 @@ use super::alongside::Alongside;
 pub struct Known<'a> {
     /// The member whose Charter this is.
     pub member: &'a MemberId,
-    /// What was ordered: it says who owns what.
+    /// What was ordered: it says who owns what, and what was imported.
     pub desired: &'a DesiredState,
     /// What this member owns outside.
     pub inventory: &'a Inventory,
@@ -45,7 +45,9 @@ impl Known<'_> {
         if let Some(outputs) = self.fresh.and_then(|fresh| fresh.get(resource)) {
             return outputs.get(output);
         }
-        let ordered = self.desired.resources().get(resource)?;
+        let Some(ordered) = self.desired.resources().get(resource) else {
+            return self.desired.imported(resource)?.import.outputs.get(output);
+        };
         if ordered.resource.owner == *self.member {
             match self.observed.and_then(|observed| observed.get(resource)) {
                 Some(Observation::Present { owned: true, outputs, .. }) => outputs.get(output),

@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod agreed;
 pub mod approvals;
 pub mod distributions;
+pub mod imports;
 pub mod keys;
 pub mod life;
 pub mod negotiations;
@@ -118,6 +119,9 @@ pub enum ActRefusal {
     /// A distribution of profit.
     #[error(transparent)]
     Distribution(#[from] distributions::DistributionRefusal),
+    /// An import.
+    #[error(transparent)]
+    Import(#[from] imports::ImportRefusal),
     /// The event is none of these.
     #[error("the event is not an act that this Charter knows")]
     Unknown,
@@ -137,6 +141,7 @@ impl ActRefusal {
             ActRefusal::Life(refusal) => refusal.fault(),
             ActRefusal::Transfer(refusal) => refusal.fault(),
             ActRefusal::Distribution(refusal) => refusal.fault(),
+            ActRefusal::Import(refusal) => refusal.fault(),
             ActRefusal::Unknown => Fault::Bad,
         }
     }
@@ -154,6 +159,7 @@ impl ActRefusal {
             ActRefusal::Life(refusal) => refusal.reason(),
             ActRefusal::Transfer(refusal) => refusal.reason(),
             ActRefusal::Distribution(refusal) => refusal.reason(),
+            ActRefusal::Import(refusal) => refusal.reason(),
             ActRefusal::Unknown => "the event is not an act",
         }
     }
@@ -190,6 +196,8 @@ pub fn take<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, body: &EventB
         EventBody::TransferAccepted(named) => transfers::accept(books, source, named),
         EventBody::TransferCancelled(named) => transfers::cancel(books, source, named),
         EventBody::ProfitDistributed(distribution) => distributions::distribute(books, source, distribution),
+        EventBody::Imported(import) => imports::import(books, source, import),
+        EventBody::ImportDropped(named) => imports::drop(books, source, named),
         EventBody::MemberRegistered { .. }
         | EventBody::AgreementConstituted { .. }
         | EventBody::AgreementAccepted { .. }

@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graphmap::DiGraphMap;
 
-use super::{CheckError, MAX_DEPENDENCIES, Refusal, View};
-use crate::ids::ResourceName;
+use super::{CheckError, MAX_DEPENDENCIES, Refusal};
+use crate::acts::imports;
+use crate::ids::{OutputName, ResourceName};
+use crate::records::Books;
 use crate::resource::Resource;
 
 /// Every dependency exists, every reference across members is exported, and nothing waits for itself.
 ///
 /// `before` holds what the resources of the batch that are in force depend on so far.
-pub(super) fn edges<V: View + ?Sized>(
+pub(super) fn edges<V: Books + ?Sized>(
     view: &mut V,
     batch: &BTreeMap<ResourceName, &Resource>,
     before: &BTreeMap<ResourceName, BTreeSet<ResourceName>>,
@@ -37,25 +39,31 @@ pub(super) fn edges<V: View + ?Sized>(
                         present = found.resource;
                         &present
                     }
-                    None => {
-                        return Err(Refusal::Dangling {
-                            resource: name.clone(),
-                            on: on.clone(),
+                    None => match imports::present(view, on).map_err(CheckError::View)? {
+                        Some(import) => {
+                            let lost = references
+                                .iter()
+                                .find(|r| r.resource == *on && !import.import.outputs.contains_key(r.output.as_str()));
+                            if let Some(reference) = lost {
+                                return Err(not_exported(name, on, &reference.output).into());
+                            }
+                            continue;
                         }
-                        .into());
-                    }
+                        None => {
+                            return Err(Refusal::Dangling {
+                                resource: name.clone(),
+                                on: on.clone(),
+                            }
+                            .into());
+                        }
+                    },
                 },
             };
             if target.owner == resource.owner {
                 continue;
             }
             if let Some(reference) = references.iter().find(|r| r.resource == *on && !target.exports.contains(&r.output)) {
-                return Err(Refusal::NotExported {
-                    resource: name.clone(),
-                    on: on.clone(),
-                    output: reference.output.clone(),
-                }
-                .into());
+                return Err(not_exported(name, on, &reference.output).into());
             }
         }
         after.insert(name.clone(), dependencies);
@@ -90,6 +98,14 @@ pub(super) fn edges<V: View + ?Sized>(
         reached.insert(name, dependencies);
     }
     acyclic(&reached).map_err(CheckError::Refused)
+}
+
+fn not_exported(resource: &ResourceName, on: &ResourceName, output: &OutputName) -> Refusal {
+    Refusal::NotExported {
+        resource: resource.clone(),
+        on: on.clone(),
+        output: output.clone(),
+    }
 }
 
 /// Whether `count` nodes with these edges, each from the one that comes first, form no circle.

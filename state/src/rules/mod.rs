@@ -233,7 +233,7 @@ pub(crate) fn approved<V: Books + ?Sized>(
     clauses::hold(view, agreement, by, change)
 }
 
-fn order<V: View + ?Sized>(view: &mut V, agreement: &Agreement, resources: &[Resource]) -> Result<(), CheckError<V::Error>> {
+fn order<V: Books + ?Sized>(view: &mut V, agreement: &Agreement, resources: &[Resource]) -> Result<(), CheckError<V::Error>> {
     let batch = unique(resources)?;
     for resource in resources {
         if view.ordered(&resource.name).map_err(CheckError::View)?.is_some() {
@@ -258,7 +258,12 @@ fn order<V: View + ?Sized>(view: &mut V, agreement: &Agreement, resources: &[Res
     edges(view, &batch, &BTreeMap::new())
 }
 
-fn amend<V: View + ?Sized>(view: &mut V, agreement: &Agreement, by: &MemberId, resources: &[Resource]) -> Result<(), CheckError<V::Error>> {
+fn amend<V: Books + ?Sized>(
+    view: &mut V,
+    agreement: &Agreement,
+    by: &MemberId,
+    resources: &[Resource],
+) -> Result<(), CheckError<V::Error>> {
     let batch = unique(resources)?;
     let mut before = BTreeMap::new();
     for resource in resources {

@@ -92,6 +92,11 @@ fn a_try() -> impl Strategy<Value = Try> {
         1 => ("[a-c]", 0..2000u64).prop_map(|(period, amount)| {
             ("distribute", json!({ "period": period, "amount": amount.to_string() }))
         }),
+        2 => (resource_name(), prop::collection::btree_set(prop::sample::select(vec!["path", "port"]), 0..3)).prop_map(|(name, outputs)| {
+            let outputs: serde_json::Map<String, Value> = outputs.into_iter().map(|output| (output.to_owned(), json!("x"))).collect();
+            ("import", json!({ "name": name, "from": { "channel": "older", "resource": "a" }, "outputs": outputs }))
+        }),
+        1 => resource_name().prop_map(|name| ("drop_import", json!({ "name": name }))),
         1 => Just(("constitute", agreement())),
         1 => any::<bool>().prop_map(|right| {
             let digest = if right { right_digest() } else { Digest::of(b"other") };
@@ -169,6 +174,8 @@ fn lawless(channel: &Channel, attempt: &Try) -> Option<EventBody> {
         "close_abandoned" => EventBody::PartClosed(serde_json::from_value(attempt.argument.clone()).ok()?),
         "expire" => EventBody::AgreementExpired(serde_json::from_value(attempt.argument.clone()).ok()?),
         "end" => EventBody::EndAsked(serde_json::from_value(attempt.argument.clone()).ok()?),
+        "import" => EventBody::Imported(serde_json::from_value(attempt.argument.clone()).ok()?),
+        "drop_import" => EventBody::ImportDropped(serde_json::from_value(attempt.argument.clone()).ok()?),
         "distribute" => EventBody::ProfitDistributed(serde_json::from_value(attempt.argument.clone()).ok()?),
         "retract" => EventBody::ChangeWithdrawn(serde_json::from_value(attempt.argument.clone()).ok()?),
         _ => return None,

@@ -1,0 +1,175 @@
+//! `import`: passing on, from one channel to another, what an exported resource gives.
+
+use clap::Subcommand;
+use serde::Serialize;
+use serde_json::json;
+use state::acts::imports::{Import, ImportRecord, Origin};
+use state::ids::{Channel, MemberId, ResourceName};
+use state::report::Condition;
+use state::resource::Outputs;
+
+use super::access::Access;
+use super::error::{CliError, Doing, Exit};
+use super::{Format, Global, output, submit, targets};
+use crate::config::Config;
+use crate::submission::Voice;
+use crate::view::ChannelView;
+
+/// What to do about imports.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportCommand {
+    /// Passes on what an exported resource of another channel gives, or renews it.
+    Add {
+        /// The resource there.
+        resource: ResourceName,
+        /// The channel that it is on; --channel says where to.
+        #[arg(long, value_name = "CHANNEL")]
+        from: Channel,
+        /// Its name here (default: the same).
+        #[arg(long = "as", value_name = "NAME")]
+        name: Option<ResourceName>,
+    },
+    /// Lists what is imported, and whether it is what its channel reports now.
+    List,
+    /// Takes out an own import that nobody needs any more.
+    Drop {
+        /// Its name.
+        name: ResourceName,
+    },
+}
+
+/// Runs a command of imports.
+pub(crate) async fn run(global: &Global, command: &ImportCommand) -> Result<Exit, CliError> {
+    match command {
+        ImportCommand::Add { resource, from, name } => {
+            let config = targets::one(global)?;
+            let outputs = given(&config, from, resource)?;
+            let import = Import {
+                name: name.clone().unwrap_or_else(|| resource.clone()),
+                from: Origin {
+                    channel: from.clone(),
+                    resource: resource.clone(),
+                },
+                outputs,
+            };
+            let what = format!("imported {resource} of {from} as {}", import.name);
+            say(global, &config, "import", &import, what).await
+        }
+        ImportCommand::List => list(global),
+        ImportCommand::Drop { name } => {
+            let config = targets::one(global)?;
+            say(
+                global,
+                &config,
+                "drop_import",
+                &json!({ "name": name }),
+                format!("dropped import {name}"),
+            )
+            .await
+        }
+    }
+}
+
+async fn say<T: Serialize>(global: &Global, config: &Config, function: &str, argument: &T, what: String) -> Result<Exit, CliError> {
+    let channel = targets::one_channel(global, config)?;
+    let access = Access::open(global).await?;
+    let ledger = access.connect(config)?;
+    let voice = Voice {
+        ledger: ledger.as_ref(),
+        channel: &channel,
+        member: &config.member,
+    };
+    let said = voice.act(function, argument, what).await;
+    let said = said.map_err(|error| CliError::new("the ledger did not take it").because(error))?;
+    output::line(&submit::line(&said));
+    submit::take_in(config, &channel, ledger.clone()).await?;
+    access.close().await?;
+    Ok(Exit::Clean)
+}
+
+fn view(config: &Config, channel: &Channel) -> Result<ChannelView, CliError> {
+    let store = targets::store(config)?;
+    ChannelView::load(&store, channel).doing(format!("cannot read channel {channel} of {}", config.member))
+}
+
+/// What a resource gives on a channel, as this member's own store has it: exported by its order, and reported in sync by its owner.
+fn given(config: &Config, channel: &Channel, resource: &ResourceName) -> Result<Outputs, CliError> {
+    let refused = |why: String| CliError::new(why).within(format!("{resource} of {channel} can't be imported"));
+    if !config.channels().contains(channel) {
+        return Err(refused(format!("{} does not follow {channel}", config.member)));
+    }
+    let view = view(config, channel)?;
+    let Some(ordered) = view.desired.resources().get(resource) else {
+        return Err(refused(format!("{resource} is not ordered there")));
+    };
+    if ordered.resource.exports.is_empty() {
+        return Err(refused(format!(
+            "it exports nothing: its owner {} amends its exports first",
+            ordered.resource.owner
+        )));
+    }
+    match view.reported.status(&ordered.resource.owner, resource) {
+        Some(status) if status.condition == Condition::InSync => Ok(status.exports.clone()),
+        Some(status) => Err(refused(format!("{} reports it {}", ordered.resource.owner, status.condition))),
+        None => Err(refused(format!("{} has not reported it yet", ordered.resource.owner))),
+    }
+}
+
+#[derive(Serialize)]
+struct Shown {
+    channel: Channel,
+    import: Import,
+    by: MemberId,
+    /// Whether its channel reports the same now; none: that channel is not followed here.
+    same: Option<bool>,
+}
+
+fn list(global: &Global) -> Result<Exit, CliError> {
+    let mut all = Vec::new();
+    for (channel, configs) in targets::by_channel(global)? {
+        let Some(config) = targets::newest(&configs, &channel) else {
+            continue;
+        };
+        for record in view(config, &channel)?.desired.records().all::<ImportRecord>() {
+            if record.dropped.is_some() {
+                continue;
+            }
+            let from = &record.import.from;
+            let follower = configs.iter().find(|config| config.channels().contains(&from.channel));
+            all.push(Shown {
+                channel: channel.clone(),
+                same: follower
+                    .map(|config| given(config, &from.channel, &from.resource).is_ok_and(|outputs| outputs == record.import.outputs)),
+                by: record.imported.by.clone(),
+                import: record.import.clone(),
+            });
+        }
+    }
+    if global.output == Format::Json {
+        output::json(&all)?;
+        return Ok(Exit::Clean);
+    }
+    if all.is_empty() {
+        output::note("nothing is imported");
+        return Ok(Exit::Clean);
+    }
+    let rows = all.iter().map(|one| {
+        let from = &one.import.from;
+        vec![
+            one.channel.to_string(),
+            one.import.name.to_string(),
+            format!("{}/{}", from.channel, from.resource),
+            one.by.to_string(),
+            match one.same {
+                Some(true) => "as it is reported there".to_owned(),
+                Some(false) => format!(
+                    "not what is reported there: charter import add {} --from {}",
+                    from.resource, from.channel
+                ),
+                None => "the word of its member: that channel is not followed here".to_owned(),
+            },
+        ]
+    });
+    output::table(&["channel", "import", "from", "by", "state"], rows.collect());
+    Ok(Exit::Clean)
+}
