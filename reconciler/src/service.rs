@@ -542,7 +542,7 @@ impl Loop {
                         approved: None,
                     })
                     .await;
-                if mode == Mode::Normal && pass.error.is_none() {
+                if mode == Mode::Normal && !paused && pass.error.is_none() {
                     self.due(&mut offered).await;
                 }
                 let settled = pass.converged && pass.error.is_none();

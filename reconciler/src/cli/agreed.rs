@@ -6,7 +6,7 @@ use state::acts::agreed::AgreedRecord;
 use state::ids::{Channel, MemberId};
 
 use super::error::{CliError, Doing, Exit};
-use super::market::{Floor, Seen, Which, in_force};
+use super::market::{Seen, Which, close, floor, in_force};
 use super::{Format, Global, output};
 use crate::market;
 
@@ -32,20 +32,20 @@ pub(crate) async fn run(global: &Global, command: AgreedCommand) -> Result<Exit,
     let (said, floor, what) = match command {
         AgreedCommand::List => return list(global),
         AgreedCommand::Confirm { agreement } => {
-            let floor = Floor::open(global).await?;
-            let standing = in_force(floor.config(), &agreement)?;
+            let floor = floor(global).await?;
+            let standing = in_force(&floor.config, &agreement)?;
             let agreed = market::agreed(&standing).doing(format!("the agreement of {agreement} can't be digested"))?;
             let said = floor.voice().confirm(&agreed).await;
             (said, floor, format!("{} v{}", agreed.dao, agreed.version))
         }
         AgreedCommand::Conclude { agreement } => {
-            let floor = Floor::open(global).await?;
-            let digest = agreement.digest(floor.config())?;
+            let floor = floor(global).await?;
+            let digest = agreement.digest(&floor.config)?;
             let said = floor.voice().conclude(digest).await;
             (said, floor, format!("the end of {digest}"))
         }
     };
-    floor.close(said.map(|one| vec![one]), &what).await
+    close(floor, said.map(|one| vec![one]), &what).await
 }
 
 #[derive(Serialize)]

@@ -3,15 +3,13 @@
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
-use state::acts::approvals::{ProposalRecord, Standing};
+use state::acts::approvals::{ProposalRecord, Settlement, Standing};
 use state::desired::{DesiredState, Present};
 use state::ids::{Channel, TxId};
 
-use super::error::{CliError, Doing, Exit};
-use super::{Format, Global, access::Access, output, submit, targets};
-use crate::config::Config;
-use crate::submission::Voice;
-use crate::view::ChannelView;
+use super::error::{CliError, Exit};
+use super::floor::{Floor, short};
+use super::{Format, Global, output, targets};
 
 /// The fewest digits that name a proposal.
 const FEWEST_DIGITS: usize = 4;
@@ -95,16 +93,10 @@ fn words(standing: &Standing) -> String {
 }
 
 fn list(global: &Global, all: bool) -> Result<Exit, CliError> {
-    let mut views = Vec::new();
-    for (channel, configs) in targets::by_channel(global)? {
-        let Some(config) = targets::newest(&configs, &channel) else {
-            continue;
-        };
-        views.push((channel.clone(), view(config, &channel)?));
-    }
+    let views = targets::views(global)?;
     let found: Vec<Shown<'_>> = views
         .iter()
-        .flat_map(|(channel, view)| {
+        .flat_map(|(channel, _, view)| {
             let records = view.desired.records().all::<ProposalRecord>();
             records.map(move |record| shown(channel, &view.desired, record))
         })
@@ -138,7 +130,7 @@ fn list(global: &Global, all: bool) -> Result<Exit, CliError> {
 fn show(global: &Global, id: &str) -> Result<Exit, CliError> {
     let config = targets::one(global)?;
     let channel = targets::one_channel(global, &config)?;
-    let view = view(&config, &channel)?;
+    let view = targets::view(&config, &channel)?;
     let record = find(&view.desired, &channel, id)?;
     let proposal = shown(&channel, &view.desired, record);
     if global.output == Format::Json {
@@ -165,42 +157,22 @@ fn show(global: &Global, id: &str) -> Result<Exit, CliError> {
 }
 
 async fn say(global: &Global, id: &str, function: &str, did: &str) -> Result<Exit, CliError> {
-    let config = targets::one(global)?;
-    let channel = targets::one_channel(global, &config)?;
-    let access = Access::open(global).await?;
-    let ledger = access.connect(&config)?;
-    submit::take_in(&config, &channel, ledger.clone()).await?;
-    let (id, change) = {
-        let view = view(&config, &channel)?;
-        let record = find(&view.desired, &channel, id)?;
-        (record.proposed.tx_id.clone(), what(record))
-    };
-    let voice = Voice {
-        ledger: ledger.as_ref(),
-        channel: &channel,
-        member: &config.member,
-    };
-    let said = voice
-        .act(function, &json!({ "id": id }), format!("{did} proposal {}: {change}", short(&id)))
-        .await;
-    let said = said.map_err(|error| CliError::new(format!("proposal {} stays as it is", short(&id))).because(error))?;
-    output::line(&submit::line(&said));
-    if let Ok(Some(record)) = voice.find::<ProposalRecord>("proposal", id.as_str()).await {
-        let settled = record.settled.map_or("it waits for others", |settled| match settled.how {
-            state::acts::approvals::Settlement::InForce => "it is in force",
-            state::acts::approvals::Settlement::Rejected => "it can't be approved any more",
-            state::acts::approvals::Settlement::Withdrawn => "nobody can approve it any more",
-        });
-        output::note(settled);
+    let floor = Floor::open(global).await?;
+    let view = floor.fresh().await?;
+    let record = find(&view.desired, &floor.channel, id)?;
+    let id = &record.proposed.tx_id;
+    let what = format!("{did} proposal {}: {}", short(id), what(record));
+    let said = floor.act(function, &json!({ "id": id }), what).await;
+    said.map_err(|error| error.within(format!("proposal {} stays as it is", short(id))))?;
+    if let Ok(Some(record)) = floor.voice().find::<ProposalRecord>("proposal", id.as_str()).await {
+        output::note(record.settled.map_or("it waits for others", |settled| match settled.how {
+            Settlement::InForce => "it is in force",
+            Settlement::Rejected => "it can't be approved any more",
+            Settlement::Withdrawn => "nobody can approve it any more",
+        }));
     }
-    submit::take_in(&config, &channel, ledger.clone()).await?;
-    access.close().await?;
+    floor.close().await?;
     Ok(Exit::Clean)
-}
-
-fn view(config: &Config, channel: &Channel) -> Result<ChannelView, CliError> {
-    let store = targets::store(config)?;
-    ChannelView::load(&store, channel).doing(format!("cannot read channel {channel} of {}", config.member))
 }
 
 /// The proposal whose id starts with these digits.
@@ -233,11 +205,6 @@ pub(crate) fn by_digits<'a, T>(
         (Some(_), Some(_)) => Err(CliError::new(format!("several start with {digits}: it names no {what}")).next("give more digits")),
         (None, _) => Err(CliError::new(format!("no {what} starts with {digits}")).next(listing.to_owned())),
     }
-}
-
-/// The digits of an id that people are shown.
-fn short(id: &TxId) -> String {
-    id.as_str().chars().take(12).collect()
 }
 
 fn what(record: &ProposalRecord) -> String {

@@ -8,12 +8,10 @@ use state::ids::{Channel, MemberId, ResourceName};
 use state::report::Condition;
 use state::resource::Outputs;
 
-use super::access::Access;
-use super::error::{CliError, Doing, Exit};
-use super::{Format, Global, output, submit, targets};
+use super::error::{CliError, Exit};
+use super::floor::Floor;
+use super::{Format, Global, output, targets};
 use crate::config::Config;
-use crate::submission::Voice;
-use crate::view::ChannelView;
 
 /// What to do about imports.
 #[derive(Debug, Subcommand)]
@@ -42,8 +40,8 @@ pub(crate) enum ImportCommand {
 pub(crate) async fn run(global: &Global, command: &ImportCommand) -> Result<Exit, CliError> {
     match command {
         ImportCommand::Add { resource, from, name } => {
-            let config = targets::one(global)?;
-            let outputs = given(&config, from, resource)?;
+            let floor = Floor::open(global).await?;
+            let outputs = given(&floor.config, from, resource)?;
             let import = Import {
                 name: name.clone().unwrap_or_else(|| resource.clone()),
                 from: Origin {
@@ -53,43 +51,20 @@ pub(crate) async fn run(global: &Global, command: &ImportCommand) -> Result<Exit
                 outputs,
             };
             let what = format!("imported {resource} of {from} as {}", import.name);
-            say(global, &config, "import", &import, what).await
+            floor.act("import", &import, what).await?;
+            floor.close().await?;
+            Ok(Exit::Clean)
         }
         ImportCommand::List => list(global),
         ImportCommand::Drop { name } => {
-            let config = targets::one(global)?;
-            say(
-                global,
-                &config,
-                "drop_import",
-                &json!({ "name": name }),
-                format!("dropped import {name}"),
-            )
-            .await
+            let floor = Floor::open(global).await?;
+            floor
+                .act("drop_import", &json!({ "name": name }), format!("dropped import {name}"))
+                .await?;
+            floor.close().await?;
+            Ok(Exit::Clean)
         }
     }
-}
-
-async fn say<T: Serialize>(global: &Global, config: &Config, function: &str, argument: &T, what: String) -> Result<Exit, CliError> {
-    let channel = targets::one_channel(global, config)?;
-    let access = Access::open(global).await?;
-    let ledger = access.connect(config)?;
-    let voice = Voice {
-        ledger: ledger.as_ref(),
-        channel: &channel,
-        member: &config.member,
-    };
-    let said = voice.act(function, argument, what).await;
-    let said = said.map_err(|error| CliError::new("the ledger did not take it").because(error))?;
-    output::line(&submit::line(&said));
-    submit::take_in(config, &channel, ledger.clone()).await?;
-    access.close().await?;
-    Ok(Exit::Clean)
-}
-
-fn view(config: &Config, channel: &Channel) -> Result<ChannelView, CliError> {
-    let store = targets::store(config)?;
-    ChannelView::load(&store, channel).doing(format!("cannot read channel {channel} of {}", config.member))
 }
 
 /// What a resource gives on a channel, as this member's own store has it: exported by its order, and reported in sync by its owner.
@@ -98,7 +73,7 @@ fn given(config: &Config, channel: &Channel, resource: &ResourceName) -> Result<
     if !config.channels().contains(channel) {
         return Err(refused(format!("{} does not follow {channel}", config.member)));
     }
-    let view = view(config, channel)?;
+    let view = targets::view(config, channel)?;
     let Some(ordered) = view.desired.resources().get(resource) else {
         return Err(refused(format!("{resource} is not ordered there")));
     };
@@ -130,7 +105,7 @@ fn list(global: &Global) -> Result<Exit, CliError> {
         let Some(config) = targets::newest(&configs, &channel) else {
             continue;
         };
-        for record in view(config, &channel)?.desired.records().all::<ImportRecord>() {
+        for record in targets::view(config, &channel)?.desired.records().all::<ImportRecord>() {
             if record.dropped.is_some() {
                 continue;
             }

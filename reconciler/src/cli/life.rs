@@ -13,13 +13,11 @@ use state::report::{Condition, ResourceStatus};
 use state::resource::OnRetire;
 use state::time::Timestamp;
 
-use super::access::Access;
 use super::error::{CliError, Doing, Exit};
-use super::{Format, Global, output, submit, targets};
+use super::floor::Floor;
+use super::{Format, Global, output, targets};
 use crate::clock;
-use crate::config::Config;
 use crate::overdue;
-use crate::submission::Voice;
 use crate::view::ChannelView;
 
 /// The most commits of a report's history that are read for one resource.
@@ -41,11 +39,7 @@ struct Quiet {
 /// Shows who was heard of when, and whose silence is abandonment.
 pub(crate) fn silence(global: &Global) -> Result<Exit, CliError> {
     let mut all = Vec::new();
-    for (channel, configs) in targets::by_channel(global)? {
-        let Some(config) = targets::newest(&configs, &channel) else {
-            continue;
-        };
-        let view = view(config, &channel)?;
+    for (channel, config, view) in targets::views(global)? {
         for one in overdue::silences(&view.desired, &view.reported, &config.member, clock::now()) {
             let deadline = one.deadline;
             all.push(Quiet {
@@ -94,9 +88,10 @@ pub(crate) fn silence(global: &Global) -> Result<Exit, CliError> {
 /// Closes the part of a member that is silent for too long.
 pub(crate) async fn close(global: &Global, member: &MemberId) -> Result<Exit, CliError> {
     let what = format!("closed the part of {member}; what it owned and what needed that is retired");
-    say(global, "close_abandoned", &json!({ "member": member }), what)
-        .await
-        .map_err(|error| error.within(format!("the part of {member} stays open")).next("charter silence"))?;
+    let floor = Floor::open(global).await?;
+    let said = floor.act("close_abandoned", &json!({ "member": member }), what).await;
+    said.map_err(|error| error.within(format!("the part of {member} stays open")).next("charter silence"))?;
+    floor.close().await?;
     Ok(Exit::Clean)
 }
 
@@ -115,10 +110,10 @@ pub(crate) async fn end(global: &Global, end: End) -> Result<Exit, CliError> {
         End::Asked => ("end", "asked for the end of the agreement"),
         End::Expired => ("expire", "said that the agreement has expired"),
     };
-    let (config, channel) = say(global, function, &json!({}), what.to_owned())
-        .await
-        .map_err(|error| error.within("the agreement stays as it is"))?;
-    let view = view(&config, &channel)?;
+    let floor = Floor::open(global).await?;
+    let said = floor.act(function, &json!({}), what.to_owned()).await;
+    said.map_err(|error| error.within("the agreement stays as it is"))?;
+    let view = targets::view(&floor.config, &floor.channel)?;
     let record = view.desired.records().of::<EndingRecord>(ENDING);
     output::note(&match record.map(|record| (&record.ended, &record.asked)) {
         Some((Some(_), _)) => "the agreement has ended: everything is retired as it says".to_owned(),
@@ -128,30 +123,8 @@ pub(crate) async fn end(global: &Global, end: End) -> Result<Exit, CliError> {
         }
         None => "a running service takes it in".to_owned(),
     });
+    floor.close().await?;
     Ok(Exit::Clean)
-}
-
-async fn say(global: &Global, function: &str, argument: &serde_json::Value, what: String) -> Result<(Config, Channel), CliError> {
-    let config = targets::one(global)?;
-    let channel = targets::one_channel(global, &config)?;
-    let access = Access::open(global).await?;
-    let ledger = access.connect(&config)?;
-    let voice = Voice {
-        ledger: ledger.as_ref(),
-        channel: &channel,
-        member: &config.member,
-    };
-    let said = voice.act(function, argument, what).await;
-    let said = said.map_err(|error| CliError::new("the ledger did not take it").because(error))?;
-    output::line(&submit::line(&said));
-    submit::take_in(&config, &channel, ledger.clone()).await?;
-    access.close().await?;
-    Ok((config, channel))
-}
-
-fn view(config: &Config, channel: &Channel) -> Result<ChannelView, CliError> {
-    let store = targets::store(config)?;
-    ChannelView::load(&store, channel).doing(format!("cannot read channel {channel} of {}", config.member))
 }
 
 /// What became of one resource that was retired.
@@ -177,12 +150,8 @@ struct Fate {
 pub(crate) fn destruction(global: &Global) -> Result<Exit, CliError> {
     let mut all = Vec::new();
     let mut exit = Exit::Clean;
-    for (channel, configs) in targets::by_channel(global)? {
-        let Some(config) = targets::newest(&configs, &channel) else {
-            continue;
-        };
-        let store = targets::store(config)?;
-        let view = view(config, &channel)?;
+    for (channel, config, view) in targets::views(global)? {
+        let store = targets::store(&config)?;
         let ending = view.desired.records().of::<EndingRecord>(ENDING);
         output::note(&match ending.and_then(|ending| ending.ended.as_ref()) {
             Some(ended) => format!(

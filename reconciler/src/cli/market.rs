@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::sync::Arc;
 
-use ledger_sync::Ledger;
 use policies::reputation::{Conduct, Score};
 use state::agreement::Agreement;
 use state::canonical::Digest;
@@ -12,14 +10,14 @@ use state::desired::DesiredState;
 use state::git::Store;
 use state::ids::{Channel, MemberId};
 
-use super::access::Access;
 use super::error::{CliError, Doing, Exit};
-use super::{Global, output, submit, targets};
+use super::floor::Floor;
+use super::{Global, targets};
 use crate::clock::now;
 use crate::conduct;
 use crate::config::Config;
 use crate::market::MARKET;
-use crate::submission::{Said, SubmissionError, Voice};
+use crate::submission::{Said, SubmissionError};
 use crate::view::{self, ChannelView};
 
 /// The name that a market has where none is named.
@@ -112,53 +110,19 @@ pub(super) fn in_words(conduct: &Conduct) -> String {
     )
 }
 
-/// The place on a market from which one member speaks.
-pub(super) struct Floor {
-    config: Config,
-    channel: Channel,
-    access: Access,
-    ledger: Arc<dyn Ledger>,
+/// Opens the ledger for the one member that the options name, on the market.
+pub(super) async fn floor(global: &Global) -> Result<Floor, CliError> {
+    Floor::open(&on_market(global)).await.map_err(|error| named(error, global))
 }
 
-impl Floor {
-    /// Opens the ledger for the one member that the options name.
-    pub(super) async fn open(global: &Global) -> Result<Self, CliError> {
-        let config = targets::one(global)?;
-        let channel = targets::one_channel(&on_market(global), &config).map_err(|error| named(error, global))?;
-        let access = Access::open(global).await?;
-        let ledger = access.connect(&config)?;
-        Ok(Self {
-            config,
-            channel,
-            access,
-            ledger,
-        })
-    }
-
-    /// The member's configuration.
-    pub(super) fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// The member's voice on the market.
-    pub(super) fn voice(&self) -> Voice<'_> {
-        Voice {
-            ledger: self.ledger.as_ref(),
-            channel: &self.channel,
-            member: &self.config.member,
-        }
-    }
-
-    /// Prints what was said, and lets the member's own store have it.
-    pub(super) async fn close(self, said: Result<Vec<Said>, SubmissionError>, what: &str) -> Result<Exit, CliError> {
-        let said = said.doing(format!("{what} was not taken by {}", self.channel))?;
-        for one in &said {
-            output::line(&submit::line(one));
-        }
-        submit::take_in(&self.config, &self.channel, self.ledger.clone()).await?;
-        self.access.close().await?;
-        Ok(Exit::Clean)
-    }
+/// Prints what was said on a market, and leaves.
+pub(super) async fn close(floor: Floor, said: Result<Vec<Said>, SubmissionError>, what: &str) -> Result<Exit, CliError> {
+    floor
+        .said(said)
+        .await
+        .map_err(|error| error.within(format!("{what} was not taken")))?;
+    floor.close().await?;
+    Ok(Exit::Clean)
 }
 
 /// An agreement, by the channel that it lives in or by its digest.

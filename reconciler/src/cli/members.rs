@@ -10,7 +10,7 @@ use state::canonical::Digest;
 use state::ids::{Channel, DaoId, MemberId, MspId, Version};
 
 use super::error::{CliError, Doing, Exit};
-use super::market::{Floor, Seen, in_force};
+use super::market::{Seen, close, floor, in_force};
 use super::{Format, Global, output};
 use crate::market;
 
@@ -74,7 +74,7 @@ pub(crate) async fn run(global: &Global, command: Option<MembersCommand>) -> Res
     let Some(command) = command else {
         return list(global);
     };
-    let floor = Floor::open(global).await?;
+    let floor = floor(global).await?;
     let said = match command {
         MembersCommand::Register { role } => floor.voice().enter(role.into()).await,
         MembersCommand::Represent(said) => {
@@ -87,12 +87,12 @@ pub(crate) async fn run(global: &Global, command: Option<MembersCommand>) -> Res
             floor.voice().represent(&representation).await
         }
         MembersCommand::Vouch { of, agreement } => {
-            let standing = in_force(floor.config(), &agreement)?;
+            let standing = in_force(&floor.config, &agreement)?;
             let representation = market::representation(&standing).doing(format!("the agreement of {agreement} can't be digested"))?;
             floor.voice().vouch(&of, representation).await
         }
     };
-    floor.close(said.map(|one| vec![one]), "it").await
+    close(floor, said.map(|one| vec![one]), "it").await
 }
 
 /// A member's account.

@@ -7,6 +7,7 @@ mod chaincode;
 mod channel;
 mod down;
 mod error;
+mod floor;
 mod history;
 mod import;
 mod ledger;

@@ -10,7 +10,7 @@ use state::agreement::Beta;
 use state::ids::{MemberId, OfferId, Region};
 
 use super::error::{CliError, Exit};
-use super::market::{Floor, Seen, conduct, in_words, together};
+use super::market::{Seen, close, conduct, floor, in_words, together};
 use super::{Format, Global, output};
 use crate::document::Document;
 use crate::submission::Present;
@@ -119,20 +119,20 @@ pub(crate) async fn run(global: &Global, command: OffersCommand) -> Result<Exit,
         OffersCommand::Show { offer } => show(global, &offer),
         OffersCommand::Publish(File { file }) => {
             let offer = read(&file)?;
-            let floor = Floor::open(global).await?;
+            let floor = floor(global).await?;
             let said = floor.voice().offer(&offer, Present::Refuse).await;
-            floor.close(said, &file.display().to_string()).await
+            close(floor, said, &file.display().to_string()).await
         }
         OffersCommand::Amend(File { file }) => {
             let offer = read(&file)?;
-            let floor = Floor::open(global).await?;
+            let floor = floor(global).await?;
             let said = floor.voice().republish(&offer).await;
-            floor.close(said.map(|one| vec![one]), &file.display().to_string()).await
+            close(floor, said.map(|one| vec![one]), &file.display().to_string()).await
         }
         OffersCommand::Withdraw { offer } => {
-            let floor = Floor::open(global).await?;
+            let floor = floor(global).await?;
             let said = floor.voice().withdraw(&offer).await;
-            floor.close(said.map(|one| vec![one]), &format!("the end of {offer}")).await
+            close(floor, said.map(|one| vec![one]), &format!("the end of {offer}")).await
         }
     }
 }

@@ -12,7 +12,7 @@ use state::agreement::Agreement;
 use state::ids::{Channel, MemberId};
 
 use super::error::{CliError, Doing, Exit};
-use super::market::{Floor, Seen, Which, in_words, together};
+use super::market::{Seen, Which, close, floor, in_words, together};
 use super::{Format, Global, market, output, submit, targets};
 use crate::config::Config;
 use crate::view::ChannelView;
@@ -35,17 +35,15 @@ pub(crate) struct Rate {
 
 /// Rates another party of a finished agreement.
 pub(crate) async fn rate(global: &Global, rate: Rate) -> Result<Exit, CliError> {
-    let floor = Floor::open(global).await?;
+    let floor = floor(global).await?;
     let rating = Rating {
-        agreement: rate.agreement.digest(floor.config())?,
+        agreement: rate.agreement.digest(&floor.config)?,
         member: rate.of,
         stars: rate.stars,
         text: rate.text,
     };
     let said = floor.voice().rate(&rating).await;
-    floor
-        .close(said.map(|one| vec![one]), &format!("the rating of {}", rating.member))
-        .await
+    close(floor, said.map(|one| vec![one]), &format!("the rating of {}", rating.member)).await
 }
 
 /// What is known of one member.

@@ -11,7 +11,7 @@ use super::Global;
 use super::error::{CliError, Doing};
 use crate::config::{Config, FILE_NAME};
 use crate::control::Control;
-use crate::view;
+use crate::view::{self, ChannelView};
 
 /// The configurations that the options name: one file, or the members below the data directory, by name.
 pub(crate) fn configs(global: &Global) -> Result<Vec<Config>, CliError> {
@@ -108,6 +108,24 @@ pub(crate) fn following(global: &Global) -> Result<Vec<(Config, Vec<Channel>)>, 
         return Err(no_channel(&configs(global)?));
     }
     Ok(all)
+}
+
+/// What a member's store says of a channel.
+pub(crate) fn view(config: &Config, channel: &Channel) -> Result<ChannelView, CliError> {
+    let store = store(config)?;
+    ChannelView::load(&store, channel).doing(format!("cannot read channel {channel} of {}", config.member))
+}
+
+/// Every channel that the options name, as the store has it that has taken in most of it, and whose store that is.
+pub(crate) fn views(global: &Global) -> Result<Vec<(Channel, Config, ChannelView)>, CliError> {
+    let mut views = Vec::new();
+    for (channel, configs) in by_channel(global)? {
+        if let Some(config) = newest(&configs, &channel) {
+            let view = view(config, &channel)?;
+            views.push((channel, config.clone(), view));
+        }
+    }
+    Ok(views)
 }
 
 /// The one channel that a command works on.

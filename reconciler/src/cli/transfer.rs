@@ -7,11 +7,9 @@ use state::acts::transfers::TransferRecord;
 use state::desired::DesiredState;
 use state::ids::{Channel, MemberId, ResourceName, TxId};
 
-use super::access::Access;
-use super::error::{CliError, Doing, Exit};
-use super::{Format, Global, output, submit, targets};
-use crate::submission::Voice;
-use crate::view::ChannelView;
+use super::error::{CliError, Exit};
+use super::floor::{Floor, short};
+use super::{Format, Global, output, targets};
 
 /// What to do about transfers.
 #[derive(Debug, Subcommand)]
@@ -91,26 +89,11 @@ async fn say(
     function: &str,
     make: impl FnOnce(&MemberId, &DesiredState) -> Result<(Value, String), CliError>,
 ) -> Result<Exit, CliError> {
-    let config = targets::one(global)?;
-    let channel = targets::one_channel(global, &config)?;
-    let access = Access::open(global).await?;
-    let ledger = access.connect(&config)?;
-    submit::take_in(&config, &channel, ledger.clone()).await?;
-    let read = || -> Result<ChannelView, CliError> {
-        let store = targets::store(&config)?;
-        ChannelView::load(&store, &channel).doing(format!("cannot read channel {channel} of {}", config.member))
-    };
-    let (argument, what) = make(&config.member, &read()?.desired)?;
-    let voice = Voice {
-        ledger: ledger.as_ref(),
-        channel: &channel,
-        member: &config.member,
-    };
-    let said = voice.act(function, &argument, what).await;
-    let said = said.map_err(|error| CliError::new("the ledger did not take it").because(error))?;
-    output::line(&submit::line(&said));
-    submit::take_in(&config, &channel, ledger.clone()).await?;
-    access.close().await?;
+    let floor = Floor::open(global).await?;
+    let view = floor.fresh().await?;
+    let (argument, what) = make(&floor.config.member, &view.desired)?;
+    floor.act(function, &argument, what).await?;
+    floor.close().await?;
     Ok(Exit::Clean)
 }
 
@@ -123,18 +106,10 @@ struct Shown<'a> {
 }
 
 fn list(global: &Global, all: bool) -> Result<Exit, CliError> {
-    let mut views = Vec::new();
-    for (channel, configs) in targets::by_channel(global)? {
-        let Some(config) = targets::newest(&configs, &channel) else {
-            continue;
-        };
-        let store = targets::store(config)?;
-        let view = ChannelView::load(&store, &channel).doing(format!("cannot read channel {channel} of {}", config.member))?;
-        views.push((channel, view));
-    }
+    let views = targets::views(global)?;
     let found: Vec<Shown<'_>> = views
         .iter()
-        .flat_map(|(channel, view)| {
+        .flat_map(|(channel, _, view)| {
             view.desired.records().all::<TransferRecord>().map(move |record| Shown {
                 channel,
                 id: &record.proposed.tx_id,
@@ -179,9 +154,4 @@ fn find<'a>(desired: &'a DesiredState, digits: &str) -> Result<&'a TransferRecor
 fn words(record: &TransferRecord) -> String {
     let listed: Vec<&str> = record.transfer.resources.iter().map(ResourceName::as_str).collect();
     format!("{} of {} to {}", listed.join(", "), record.proposed.by, record.transfer.to)
-}
-
-/// The digits of an id that people are shown.
-fn short(id: &TxId) -> String {
-    id.as_str().chars().take(12).collect()
 }
