@@ -1,4 +1,4 @@
-//! Records the ledgers of `tests/ledgers/v1` anew: `cargo run -p tests --example record-ledger`.
+//! Records the ledgers of `tests/ledgers/v1` or `v2` anew: `cargo run -p tests --example record-ledger v2`.
 //!
 //! A recording stands for what members have on disk. It is made once for each schema version, when that version is first released,
 //! and never changed after.
@@ -20,17 +20,26 @@ const CHANNEL: &str = "smart-city-1";
 const MSPS: [&str; 2] = ["CityMSP", "BreezeMSP"];
 
 fn main() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("ledgers/v1");
-    std::fs::create_dir_all(&folder).expect("the recordings have a folder");
+    let version = std::env::args().nth(1).unwrap_or_default();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
-    for (name, recording) in [("life", life()), ("faults", runtime.block_on(faults()))] {
+    let recordings = match version.as_str() {
+        "v1" => vec![("life", channel(), life()), ("faults", channel(), runtime.block_on(faults()))],
+        "v2" => story(),
+        _ => panic!("which? v1 or v2"),
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("ledgers").join(version);
+    std::fs::create_dir_all(&folder).expect("the recordings have a folder");
+    for (name, channel, recording) in recordings {
         let path = folder.join(format!("{name}.blocks"));
         recording.write(&path);
         let scratch = tempfile::tempdir().expect("a temporary folder can be made");
         let store = Store::init(&scratch.path().join("store.git")).expect("a store can be made");
-        let channel = channel();
         // No chaincode made the transactions with faults.
-        let reexecution = if name == "life" { Reexecution::Enforced } else { Reexecution::Off };
+        let reexecution = if name == "faults" {
+            Reexecution::Off
+        } else {
+            Reexecution::Enforced
+        };
         let options = Options {
             reexecution,
             ..Options::default()
@@ -79,6 +88,20 @@ fn life() -> Recording {
     });
     all.stop();
     Recording::of_embedded(&world.data().join("ledger/channels").join(CHANNEL).join("blocks"))
+}
+
+/// The market and the second version of the example's story: every act that there is, but for a few.
+fn story() -> Vec<(&'static str, Channel, Recording)> {
+    let world = World::new();
+    let example = tests::world::smart_city().display().to_string();
+    world.charter(&["up", "--story", "--once", &example]).exits(0);
+    let of = |name: &'static str| {
+        let blocks = world.data().join("ledger/channels").join(name).join("blocks");
+        (name, Channel::new(name).expect("a channel"), Recording::of_embedded(&blocks))
+    };
+    let recorded = vec![of("market"), of("smart-city-2")];
+    world.charter(&["down", "--yes"]).exits(0);
+    recorded
 }
 
 /// What a channel may hold beside good events: what is malformed, forged, refused, not ours, or invalid.

@@ -9,18 +9,18 @@ use state::git::Store;
 use state::ids::Channel;
 use tests::recording::{Recording, commits};
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("ledgers/v1")
+fn folder(version: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("ledgers").join(version)
 }
 
 fn store(folder: &Path) -> Store {
     Store::init(&folder.join("store.git")).unwrap()
 }
 
-async fn leads_to_its_commits(name: &str, reexecution: Reexecution) {
-    let channel: Channel = "smart-city-1".parse().unwrap();
-    let recording = Recording::read(&folder().join(format!("{name}.blocks")));
-    let expected = std::fs::read_to_string(folder().join(format!("{name}.commits"))).unwrap();
+async fn leads_to_its_commits(version: &str, name: &str, channel: &str, reexecution: Reexecution) -> String {
+    let channel: Channel = channel.parse().unwrap();
+    let recording = Recording::read(&folder(version).join(format!("{name}.blocks")));
+    let expected = std::fs::read_to_string(folder(version).join(format!("{name}.commits"))).unwrap();
     // In one batch, and block by block.
     for batch_blocks in [Options::default().batch_blocks, 1] {
         let place = tempfile::tempdir().unwrap();
@@ -43,12 +43,12 @@ async fn leads_to_its_commits(name: &str, reexecution: Reexecution) {
             .unwrap();
         assert!(git.status.success(), "{}", String::from_utf8_lossy(&git.stderr));
     }
+    expected
 }
 
 #[tokio::test]
 async fn the_life_of_a_channel() {
-    leads_to_its_commits("life", Reexecution::Enforced).await;
-    let commits = std::fs::read_to_string(folder().join("life.commits")).unwrap();
+    let commits = leads_to_its_commits("v1", "life", "smart-city-1", Reexecution::Enforced).await;
     for word in ["register", "constituted", "in force", "order", "amend", "retire", "report"] {
         assert!(commits.contains(word), "the recording has no {word}");
     }
@@ -57,15 +57,44 @@ async fn the_life_of_a_channel() {
 #[tokio::test]
 async fn what_is_malformed_or_forged() {
     // No chaincode made these transactions.
-    leads_to_its_commits("faults", Reexecution::Off).await;
-    let commits = std::fs::read_to_string(folder().join("faults.commits")).unwrap();
+    let commits = leads_to_its_commits("v1", "faults", "smart-city-1", Reexecution::Off).await;
     assert!(commits.matches("quarantine").count() >= 7, "{commits}");
+}
+
+#[tokio::test]
+async fn a_market() {
+    let commits = leads_to_its_commits("v2", "market", "market", Reexecution::Enforced).await;
+    for word in [
+        "publish offer",
+        "publish a key",
+        "negotiation air",
+        "confirmed",
+        "concluded",
+        "rate breeze",
+    ] {
+        assert!(commits.contains(word), "the recording has no {word}");
+    }
+}
+
+#[tokio::test]
+async fn the_whole_life_of_an_agreement() {
+    let commits = leads_to_its_commits("v2", "smart-city-2", "smart-city-2", Reexecution::Enforced).await;
+    for word in [
+        "propose to order",
+        "import forecast",
+        "distribute",
+        "close the part of breeze",
+        "transfer",
+        "the agreement has ended",
+    ] {
+        assert!(commits.contains(word), "the recording has no {word}");
+    }
 }
 
 #[tokio::test]
 async fn a_recording_of_another_name_is_not_believed() {
     let place = tempfile::tempdir().unwrap();
-    let recording = Recording::read(&folder().join("life.blocks"));
+    let recording = Recording::read(&folder("v1").join("life.blocks"));
     let other: Channel = "smart-city-2".parse().unwrap();
     let error = recording
         .replay(&other, &store(place.path()), Options::default())
