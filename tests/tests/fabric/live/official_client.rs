@@ -42,7 +42,9 @@ fn the_official_client_finds_here_what_it_finds_at_the_embedded_ledger() {
         .map(|version| version.trim_start_matches('v'))
         .expect("a peer tells its version");
     if !version.starts_with(|first: char| first.is_ascii_digit()) {
-        eprintln!("this peer tells no release ({version}), and the Node client's checks depend on it: they were not run against the network");
+        eprintln!(
+            "this peer tells no release ({version}), and the Node client's checks depend on it: they were not run against the network"
+        );
         return;
     }
     let description = json!({ "version": version, "chaincode": "charter", "pair": FIRST.0, "all": SECOND.0, "members": members });
