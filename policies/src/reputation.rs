@@ -74,6 +74,12 @@ pub struct Conduct {
     pub pending: u64,
     /// For how many seconds it has been silent, when that is longer than two heartbeats.
     pub silent: u64,
+    /// How often its part was closed because it was silent for too long.
+    pub abandoned: u64,
+    /// How often it gave something of its own to another member.
+    pub given: u64,
+    /// How often it took something over.
+    pub taken: u64,
 }
 
 /// The seconds from one moment to another; none when that is not later. Ledger time is chosen by clients, and may go back.
@@ -129,6 +135,9 @@ impl Conduct {
         self.healed += other.healed;
         self.pending += other.pending;
         self.silent = self.silent.max(other.silent);
+        self.abandoned += other.abandoned;
+        self.given += other.given;
+        self.taken += other.taken;
         self
     }
 }

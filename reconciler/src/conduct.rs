@@ -1,8 +1,10 @@
-//! What members have done on a channel, counted from their signed reports in a store.
+//! What members have done on a channel, counted from their signed reports and from what the ledger recorded, in a store.
 
 use std::collections::BTreeMap;
 
 use policies::reputation::Conduct;
+use state::acts::life::PartRecord;
+use state::acts::transfers::TransferRecord;
 use state::git::{GitError, Store};
 use state::ids::{Channel, MemberId};
 use state::paths;
@@ -51,7 +53,7 @@ pub enum ConductError {
     },
 }
 
-/// What each member that has reported on a channel has done there until now.
+/// What each member of a channel has done there until now.
 pub fn of(store: &Store, channel: &Channel, now: Timestamp) -> Result<BTreeMap<MemberId, Conduct>, ConductError> {
     let stored = |source| ConductError::Store {
         channel: channel.clone(),
@@ -64,14 +66,21 @@ pub fn of(store: &Store, channel: &Channel, now: Timestamp) -> Result<BTreeMap<M
     let Some(newest) = store.head(&paths::reported_ref(channel)).map_err(stored)? else {
         return Ok(BTreeMap::new());
     };
-    let heartbeat = match store.head(&paths::desired_ref(channel)).map_err(stored)? {
-        Some(commit) => {
-            let desired = view::desired(store, channel, commit).map_err(viewed)?;
-            desired.agreement().map_or(HEARTBEAT, |record| record.agreement.heartbeat_seconds)
-        }
-        None => HEARTBEAT,
-    };
     let mut all: BTreeMap<MemberId, Conduct> = BTreeMap::new();
+    let mut heartbeat = HEARTBEAT;
+    if let Some(commit) = store.head(&paths::desired_ref(channel)).map_err(stored)? {
+        let desired = view::desired(store, channel, commit).map_err(viewed)?;
+        if let Some(record) = desired.agreement() {
+            heartbeat = record.agreement.heartbeat_seconds;
+        }
+        for part in desired.records().all::<PartRecord>() {
+            all.entry(part.member.clone()).or_default().abandoned += 1;
+        }
+        for transfer in desired.records().all::<TransferRecord>().filter(|transfer| transfer.done.is_some()) {
+            all.entry(transfer.proposed.by.clone()).or_default().given += 1;
+            all.entry(transfer.transfer.to.clone()).or_default().taken += 1;
+        }
+    }
     for info in store.log(newest, None, LIMIT).map_err(stored)?.iter().rev() {
         // What is under quarantine names no member.
         let Some(member) = info.trailer("Member").and_then(|name| MemberId::new(name).ok()) else {

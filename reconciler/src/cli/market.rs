@@ -100,13 +100,20 @@ pub(super) fn in_words(conduct: &Conduct) -> String {
         0 => String::new(),
         seconds => format!(", silent for {seconds} s"),
     };
+    let counted = |count: u64, what: &str| match count {
+        0 => String::new(),
+        count => format!(", {count} {what}"),
+    };
     format!(
-        "{} report{}, {} late, {} healed, {} pending{silent}",
+        "{} report{}, {} late, {} healed, {} pending{silent}{}{}{}",
         conduct.reports,
         if conduct.reports == 1 { "" } else { "s" },
         conduct.late,
         conduct.healed,
-        conduct.pending
+        conduct.pending,
+        counted(conduct.abandoned, "abandoned"),
+        counted(conduct.given, "given away"),
+        counted(conduct.taken, "taken over"),
     )
 }
 

@@ -123,6 +123,9 @@ fn details(known: &Known<'_>) {
                 conduct.healed.to_string(),
                 conduct.pending.to_string(),
                 format!("{} s", conduct.silent),
+                conduct.abandoned.to_string(),
+                conduct.given.to_string(),
+                conduct.taken.to_string(),
                 conduct.last.map_or_else(|| "-".into(), |last| last.to_string()),
             ]
         });
@@ -136,6 +139,9 @@ fn details(known: &Known<'_>) {
                 "healed",
                 "pending",
                 "silent",
+                "abandoned",
+                "given",
+                "taken",
                 "last report",
             ],
             rows.collect(),
