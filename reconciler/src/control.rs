@@ -35,6 +35,9 @@ pub struct ServiceStatus {
     pub certificate_until: Option<Timestamp>,
     /// Each channel.
     pub channels: BTreeMap<Channel, ChannelStatus>,
+    /// Why the peers can't be asked which channels they have joined; none: they can, or don't have to be.
+    #[serde(default)]
+    pub undiscovered: Option<String>,
 }
 
 /// What a running service says of one channel.

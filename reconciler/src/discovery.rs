@@ -100,31 +100,32 @@ pub(crate) async fn new(ledger: &dyn Ledger, patterns: &[Pattern], known: &BTree
     Ok(new)
 }
 
-/// Looks for channels, and gives each that is new to `found`, for ever.
+/// Looks for channels, and gives each that is new to `found`, for ever. `missed` is told after each look why it failed, if it did.
 pub(crate) async fn look(
     ledger: Arc<dyn Ledger>,
     patterns: Vec<Pattern>,
     mut known: BTreeSet<Channel>,
     every: Duration,
     mut found: impl FnMut(&Channel),
+    mut missed: impl FnMut(Option<String>),
 ) {
     let mut silent = false;
     loop {
         match new(ledger.as_ref(), &patterns, &known).await {
             Ok(channels) => {
                 silent = false;
+                missed(None);
                 channels.iter().for_each(&mut found);
                 known.extend(channels);
             }
-            // Each channel that is followed already says by itself that the ledger is away.
-            Err(error) if !silent => {
+            Err(error) => {
+                let why = ledger_sync::whole(&error);
+                if !silent {
+                    tracing::warn!(error = why, "the peers don't say which channels they have joined");
+                }
                 silent = true;
-                tracing::warn!(
-                    error = ledger_sync::whole(&error),
-                    "the peers don't say which channels they have joined"
-                );
+                missed(Some(why));
             }
-            Err(_) => {}
         }
         tokio::time::sleep(every).await;
     }
@@ -224,9 +225,19 @@ mod tests {
         let ledger = Arc::new(Joining::default());
         let patterns = vec!["smart-city-*".parse().unwrap(), "other-app".parse().unwrap()];
         let mut found = Vec::new();
-        let looking = look(ledger.clone(), patterns, BTreeSet::new(), Duration::from_millis(1), |channel| {
+        let remember = |channel: &Channel| {
             found.push(channel.to_string());
-        });
+        };
+        let mut told = Vec::new();
+        let missed = |why: Option<String>| told.push(why.is_some());
+        let looking = look(
+            ledger.clone(),
+            patterns,
+            BTreeSet::new(),
+            Duration::from_millis(1),
+            remember,
+            missed,
+        );
         let enough = async {
             while *ledger.asked.lock().unwrap() < 9 {
                 tokio::task::yield_now().await;
@@ -237,5 +248,9 @@ mod tests {
             () = enough => {}
         }
         assert_eq!(found, ["smart-city-1", "smart-city-2"]);
+        assert!(
+            told.contains(&true) && told.contains(&false),
+            "a look that failed is told, and one that didn't"
+        );
     }
 }

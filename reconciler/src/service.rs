@@ -277,6 +277,7 @@ impl Service {
             listen: listen.map(|address| address.to_string()),
             certificate_until: Some(place.certificate_until()),
             channels: BTreeMap::new(),
+            undiscovered: None,
         };
         let (publish, status) = watch::channel(first);
         let mut tasks = JoinSet::new();
@@ -440,7 +441,14 @@ impl Following {
             tracing::warn!("found {channel}: a peer has joined it, and it is followed from now on");
             self.begin(channel, &mut tasks);
         };
-        let looking = discovery::look(self.ledger.clone(), config.discover(), known, config.interval(), found);
+        let missed = |why: Option<String>| {
+            self.publish.send_if_modified(|status| {
+                let news = status.undiscovered != why;
+                status.undiscovered = why;
+                news
+            });
+        };
+        let looking = discovery::look(self.ledger.clone(), config.discover(), known, config.interval(), found, missed);
         tokio::select! {
             () = looking => {}
             () = until(self.stopping.clone()) => {}

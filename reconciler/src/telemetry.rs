@@ -37,10 +37,13 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Healthy: every channel is followed, not frozen, and its last pass did not end early.
+/// Healthy: the peers say which channels they have joined, and every channel is followed, not frozen, and its last pass did not end early.
 async fn health(State(status): State<watch::Receiver<ServiceStatus>>) -> Response {
     let status = status.borrow().clone();
     let mut ills = Vec::new();
+    if let Some(why) = &status.undiscovered {
+        ills.push(format!("the peers don't say which channels they have joined: {why}"));
+    }
     for (channel, one) in &status.channels {
         if let Some(why) = &one.frozen {
             ills.push(format!("{channel} is frozen: {why}"));

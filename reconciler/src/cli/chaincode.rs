@@ -102,7 +102,7 @@ impl Serve {
         let server = Server::bind(&address, options).await.map_err(|error| {
             CliError::new("the chaincode can't be served")
                 .because(error)
-                .next("charter chaincode serve --help")
+                .next("another server may hold the port: end it, or choose another --address, which the package has to name too")
         })?;
         let local = server.address();
         if !protected && !local.ip().is_loopback() {

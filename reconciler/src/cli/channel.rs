@@ -36,7 +36,7 @@ pub(crate) enum ChannelCommand {
 pub(crate) struct What {
     /// The channel document.
     file: PathBuf,
-    /// The channel's first block (default: fabric/CHANNEL/CHANNEL.block beside charter.toml; join fetches one that is not there).
+    /// The channel's first block (default: fabric/CHANNEL/CHANNEL.block beside charter.toml, which join fetches if it is not there).
     #[arg(long, value_name = "FILE")]
     block: Option<PathBuf>,
     /// The folder with configtxgen, osnadmin and peer (default: bin in [fabric] of charter.toml, or PATH).
@@ -61,6 +61,10 @@ pub(crate) async fn run(global: &Global, command: ChannelCommand) -> Result<Exit
         .clone()
         .unwrap_or_else(|| config.folder().join(crate::config::FILE_NAME));
     let site = site(&config, &settings, document, &what)?;
+    if let (Way::Join, Some(block)) = (way, what.block.as_ref().filter(|block| !block.exists())) {
+        return Err(CliError::new(format!("{} is not there; nothing was done", block.display()))
+            .next("name the block that the creator handed out, or leave --block out to fetch the orderers'"));
+    }
     if what.dry_run {
         return rehearse(global, &site, way);
     }

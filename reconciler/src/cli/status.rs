@@ -12,7 +12,7 @@ use super::error::{CliError, Doing, Exit};
 use super::standing::{self, Standing};
 use super::{Format, Global, output, targets};
 use crate::clock::now;
-use crate::control::{ChannelStatus, Control};
+use crate::control::{ChannelStatus, Control, ServiceStatus};
 use crate::view::{self, ChannelView};
 
 #[derive(Serialize)]
@@ -51,7 +51,7 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
         let control = Control::new(config.folder());
         let service = control.read_status();
         if channels.is_empty() && global.channel.is_none() {
-            without.push(config.member.clone());
+            without.push((config.member.clone(), service.clone()));
         }
         for channel in channels {
             let view = ChannelView::load(&store, &channel).doing(format!("cannot read channel {channel} of {}", config.member))?;
@@ -102,14 +102,26 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
         if !all.is_empty() {
             output::note(&format!("\n{}", trust(all.iter().map(One::second))));
         }
-        for member in &without {
-            output::note(&format!(
-                "{member}: no channel was found yet; charter channel join, and charter serve to find it; or name it in ledger.channels of charter.toml"
-            ));
+        for (member, service) in &without {
+            output::note(&format!("{member}: no channel was found yet; {}", unfound(service.as_ref())));
         }
     }
-    let unwell = all.iter().any(|one| one.why_frozen().is_some());
+    let unasked = |service: &Option<ServiceStatus>| service.as_ref().is_some_and(|service| service.undiscovered.is_some());
+    let unwell = all.iter().any(|one| one.why_frozen().is_some()) || without.iter().any(|(_, service)| unasked(service));
     Ok(if unwell { Exit::Error } else { Exit::Clean })
+}
+
+/// What keeps a member from its channels, as its service knows it.
+fn unfound(service: Option<&ServiceStatus>) -> String {
+    match service {
+        None => "charter channel join, and charter serve to find it; or name it in ledger.channels of charter.toml".to_owned(),
+        Some(ServiceStatus {
+            undiscovered: Some(why), ..
+        }) => {
+            format!("its service can't ask the peers: {}", output::plain(why))
+        }
+        Some(_) => "its service looks again at every interval; charter channel join has a peer join one".to_owned(),
+    }
 }
 
 impl One {

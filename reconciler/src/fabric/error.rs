@@ -217,8 +217,8 @@ impl FabricError {
                     .into()
             }
             FabricError::Answer { .. } => "use the binaries of Hyperledger Fabric 2.5, all of one release".into(),
-            FabricError::Block { .. } => "compare your channel document and MSP folders with the creator's; join nothing until they agree, \
-                                          and remove the block's file before you take another one"
+            FabricError::Block { .. } => "if it is this channel's block, compare your channel document and MSP folders with the \
+                                          creator's, and join nothing until they agree; if it is another file, name the right one with --block"
                 .into(),
             FabricError::OtherBlock { path, .. } => format!(
                 "remove {} and run the same command again: it takes the orderers' block; a peer that has joined the other one has to leave \
@@ -251,9 +251,14 @@ const NOBODY_SERVES: &str = "no orderer serves the channel yet: an organisation 
 
 /// What to do about words of Fabric's that users meet.
 fn for_words(said: &str) -> &'static str {
-    const KNOWN: [(&str, &str); 12] = [
+    const KNOWN: &[(&str, &str)] = &[
         ("orderer system channel is not defined", NOBODY_SERVES),
         ("can't read the block: &{NOT_FOUND}", NOBODY_SERVES),
+        (
+            "can't read the block: &{FORBIDDEN}",
+            "the channel doesn't know this organisation as your MSP folder has it: name the creator's block with --block, and the same command \
+             says where they differ",
+        ),
         (
             "connection reset by peer",
             "the node has ended while it was asked: see its log; a peer with «unexpected Previous block hash» there has to leave the channel, \
