@@ -134,7 +134,7 @@ struct Fate {
     resource: ResourceName,
     kind: Kind,
     owner: MemberId,
-    /// `destroyed`, `kept`, `not yet`, `could not be destroyed` or `nobody said`.
+    /// `destroyed`, `kept`, `destroyed against the agreement`, `not yet`, `could not be destroyed` or `nobody said`.
     fate: &'static str,
     /// What was agreed: `delete` or `retain`.
     agreed: OnRetire,
@@ -173,6 +173,7 @@ pub(crate) fn destruction(global: &Global) -> Result<Exit, CliError> {
             let resource = &gone.resource;
             let (status, commit) = last_word(&store, &view, &resource.owner, &resource.name)?;
             let fate = match status.as_ref().map(|status| status.condition) {
+                Some(Condition::Deleted) if resource.on_retire == OnRetire::Retain => "destroyed against the agreement",
                 Some(Condition::Deleted) => "destroyed",
                 Some(Condition::Retained) => "kept",
                 Some(Condition::Failed | Condition::Denied | Condition::Unknown) => "could not be destroyed",

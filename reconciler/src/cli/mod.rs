@@ -56,6 +56,9 @@ struct Cli {
     command: Command,
 }
 
+/// What is logged where nobody says otherwise.
+const LOG: &str = "warn,embedded::server=error";
+
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
@@ -79,7 +82,7 @@ pub(crate) struct Global {
         long,
         global = true,
         env = "CHARTER_LOG",
-        default_value = "warn,embedded::server=error",
+        default_value = LOG,
         value_name = "FILTER"
     )]
     log: String,
@@ -346,7 +349,11 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    logging(&cli.global.log);
+    logging(match &cli.command {
+        // A story says itself what a reader has to know.
+        Command::Up { story: true, .. } if cli.global.log == LOG => "error",
+        _ => &cli.global.log,
+    });
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ledger_sync::{Testimony, frozen};
 use serde::Serialize;
+use state::acts::life::{ENDING, EndingRecord, PartRecord};
 use state::ids::{Channel, MemberId};
 use state::reported::Head;
 use state::time::Timestamp;
@@ -21,6 +22,8 @@ struct One {
     channel: Channel,
     agreement: Option<String>,
     in_force: bool,
+    ended: bool,
+    closed: Vec<MemberId>,
     block: Option<u64>,
     desired: Option<String>,
     service: Option<ChannelStatus>,
@@ -69,6 +72,12 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
                 member: config.member.clone(),
                 agreement: agreement.map(|record| format!("{} v{}", record.agreement.dao, record.agreement.version)),
                 in_force: agreement.is_some_and(|record| record.in_force),
+                ended: view
+                    .desired
+                    .records()
+                    .of::<EndingRecord>(ENDING)
+                    .is_some_and(|ending| ending.ended.is_some()),
+                closed: view.desired.records().all::<PartRecord>().map(|part| part.member.clone()).collect(),
                 block: cursor.map(|cursor| cursor.position.block),
                 desired: view.desired_commit.map(|commit| commit.to_string()),
                 frozen: frozen::read(&store, &channel).map(|frozen| frozen.reason),
@@ -194,7 +203,15 @@ fn show(channel: &Channel, all: &[&One]) {
         return;
     };
     let agreement = match (&first.agreement, first.in_force) {
-        (Some(agreement), true) => format!("{agreement}, in force"),
+        (Some(agreement), true) if first.ended => format!("{agreement}, ended: charter destruction shows what became of everything"),
+        (Some(agreement), true) => {
+            let closed: Vec<String> = first
+                .closed
+                .iter()
+                .map(|member| format!(", the part of {member} is closed"))
+                .collect();
+            format!("{agreement}, in force{}", closed.concat())
+        }
         (Some(agreement), false) => format!("{agreement}, not accepted by all yet"),
         (None, _) => "no agreement yet".into(),
     };

@@ -187,7 +187,24 @@ fn fits<B: Books + ?Sized>(
             ..present.resource
         });
     }
-    rules::clauses::hold(books, agreement, &transfer.to, Change::Amend(&taken))
+    rules::clauses::hold(books, agreement, &transfer.to, Change::Amend(&taken))?;
+    exported(books, taken)
+}
+
+/// What crosses members after the transfer is exported, in both directions: what is taken refers to, and what refers to it.
+fn exported<B: Books + ?Sized>(books: &mut B, taken: Vec<Resource>) -> Result<(), CheckError<B::Error>> {
+    let mut all: BTreeMap<ResourceName, Resource> = BTreeMap::new();
+    for resource in &taken {
+        for dependent in books.dependents(&resource.name).map_err(CheckError::View)? {
+            if let Some(present) = books.ordered(&dependent).map_err(CheckError::View)? {
+                all.insert(dependent, present.resource);
+            }
+        }
+    }
+    all.extend(taken.into_iter().map(|resource| (resource.name.clone(), resource)));
+    let before = all.iter().map(|(name, resource)| (name.clone(), resource.dependencies())).collect();
+    let batch = all.iter().map(|(name, resource)| (name.clone(), resource)).collect();
+    rules::edges(books, &batch, &before)
 }
 
 fn open<B: Books + ?Sized>(books: &mut B, id: &TxId) -> Result<TransferRecord, CheckError<B::Error>> {
@@ -257,7 +274,10 @@ fn settle<B: Books + ?Sized>(
     mut record: TransferRecord,
 ) -> Result<Taken, CheckError<B::Error>> {
     let clause = clause(agreement)?;
-    if record.accepted.is_none() || record.approved.len() < clause.need as usize {
+    // Whose part is closed has no voice, and is not waited for.
+    let open = life::standing(books, agreement).map_err(CheckError::View)?;
+    let approving = open.iter().filter(|member| record.approved.contains_key(*member)).count();
+    if record.accepted.is_none() || approving < (clause.need as usize).min(open.len()) {
         return Ok(Taken::record(record));
     }
     let (giver, to) = (record.proposed.by.clone(), record.transfer.to.clone());

@@ -14,7 +14,7 @@ use crate::resource::Resource;
 /// Every dependency exists, every reference across members is exported, and nothing waits for itself.
 ///
 /// `before` holds what the resources of the batch that are in force depend on so far.
-pub(super) fn edges<V: Books + ?Sized>(
+pub(crate) fn edges<V: Books + ?Sized>(
     view: &mut V,
     batch: &BTreeMap<ResourceName, &Resource>,
     before: &BTreeMap<ResourceName, BTreeSet<ResourceName>>,

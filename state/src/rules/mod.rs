@@ -16,7 +16,7 @@ use crate::size::Totals;
 use crate::time::Timestamp;
 
 pub use clauses::Breach;
-use graph::edges;
+pub(crate) use graph::edges;
 pub(crate) use graph::{acyclic, is_acyclic};
 pub use refusal::{CheckError, Refusal};
 
@@ -216,7 +216,7 @@ pub(crate) fn approved<V: Books + ?Sized>(
     if agreement.party(by).is_none() {
         return Err(Refusal::NotAParty(by.clone()).into());
     }
-    if agreement.clauses.is_some() {
+    if agreement.keeps_time() {
         life::open(view, by)?;
         if let Change::Order(resources) = change {
             let owners: BTreeSet<&MemberId> = resources.iter().map(|resource| &resource.owner).collect();

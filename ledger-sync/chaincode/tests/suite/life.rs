@@ -253,6 +253,25 @@ fn an_agreement_expires_by_the_time_of_its_members() {
 }
 
 #[test]
+fn nothing_is_ordered_after_the_end_whatever_its_stamp_says() {
+    let (city, acme_actor) = (Actor::new("CityMSP"), Actor::new("AcmeMSP"));
+    let mut channel = Channel::agreed(&city, &acme_actor);
+    let until = 1_893_456_000;
+    let beat = |channel: &mut Channel, actor: &Actor| {
+        let report = channel.report(&actor.member(), 1, None);
+        let envelope = serde_json::to_value(actor.envelope(&report.payload().unwrap())).unwrap();
+        channel.seconds = until;
+        channel.accept(actor, "heartbeat", &envelope);
+    };
+    beat(&mut channel, &acme_actor);
+    channel.accept(&city, "expire", &json!({}));
+    // Clients choose their stamps: one of before the end is no way back.
+    channel.seconds = until - 10;
+    let found = channel.refuse(&city, "order", &json!({ "resources": [resource("x", "city", &[])] }));
+    assert!(found.contains("the agreement has ended"), "{found}");
+}
+
+#[test]
 fn an_agreement_ends_when_enough_ask_for_it() {
     let town = &mut town(&json!({ "end": { "need": 2 }, "abandonment": { "grace_seconds": 2700 } }));
     town.order(&[resource("a", "city", &[])]);

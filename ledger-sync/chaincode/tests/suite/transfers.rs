@@ -137,6 +137,25 @@ fn what_breaks_a_clause_on_the_takers_side_is_not_transferred() {
 }
 
 #[test]
+fn what_would_cross_members_without_being_exported_is_not_transferred() {
+    let mut town = town(&json!({ "transfer": { "need": 1 } }));
+    let refers = |name: &str, on: &str| json!({ "name": name, "kind": "machine/file", "owner": "acme", "spec": { "content": { "$ref": format!("{on}.outputs.path") } } });
+    let resources = [resource("model", "acme", &[]), refers("forecast", "model")];
+    town.channel.accept(&town.acme, "order", &json!({ "resources": resources }));
+    for one in ["model", "forecast"] {
+        let found = town
+            .channel
+            .refuse(&town.acme, "transfer", &json!({ "to": "bolt", "resources": [one] }));
+        assert!(
+            found.starts_with("409") && found.contains("resource forecast refers to model.outputs.path of another member"),
+            "{found}"
+        );
+    }
+    town.channel
+        .accept(&town.acme, "transfer", &json!({ "to": "bolt", "resources": ["model", "forecast"] }));
+}
+
+#[test]
 fn it_can_be_called_off_and_is_asked_again_at_the_end() {
     let town = &mut ready();
     let id = propose(town);
