@@ -64,6 +64,7 @@ fn rule(refusal: &Refusal) -> &'static str {
         Refusal::Needed { .. } => "a resource is still needed by another",
         Refusal::Protected(_) => "a resource is protected",
         Refusal::Act(refusal) => refusal.reason(),
+        Refusal::Reserved(_) => "the name of a resource is one of imports",
         Refusal::Clause(breach) => breach.reason(),
         Refusal::Size { .. } => "an amount of a resource is too large",
         Refusal::Limit { .. } => "the agreement does not allow so many resources",

@@ -81,7 +81,7 @@ async fn the_whole_life_of_an_agreement() {
     let commits = leads_to_its_commits("v2", "smart-city-2", "smart-city-2", Reexecution::Enforced).await;
     for word in [
         "propose to order",
-        "import forecast",
+        "import forecast as import-forecast",
         "distribute",
         "close the part of breeze",
         "transfer",

@@ -169,7 +169,8 @@ fn of_rule(refusal: &Refusal) -> i32 {
         | Refusal::Twice(_)
         | Refusal::Dependencies { .. }
         | Refusal::Owner { .. }
-        | Refusal::Size { .. } => 400,
+        | Refusal::Size { .. }
+        | Refusal::Reserved(_) => 400,
         Refusal::Registered(_)
         | Refusal::Constituted
         | Refusal::Party { .. }

@@ -312,10 +312,10 @@ fn fields(path: String, old: Option<&Value>, new: Option<&Value>, note: &mut Not
     }
 }
 
-/// What was imported, and stands in the graph: what was ordered under a name comes before it.
+/// What was imported, and stands in the graph.
 fn imports(desired: &DesiredState) -> impl Iterator<Item = &ImportRecord> {
     let all = desired.records().all::<ImportRecord>();
-    all.filter(|record| record.dropped.is_none() && !desired.resources().contains_key(&record.import.name))
+    all.filter(|record| record.dropped.is_none())
 }
 
 /// Prints the dependency graph in DOT: an arrow from each resource to what it needs.

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
-use state::acts::imports::{Import, ImportRecord, Origin};
+use state::acts::imports::{Import, ImportRecord, Origin, PREFIX};
 use state::ids::{Channel, MemberId, ResourceName};
 use state::report::Condition;
 use state::resource::Outputs;
@@ -23,7 +23,7 @@ pub(crate) enum ImportCommand {
         /// The channel that it is on; --channel says where to.
         #[arg(long, value_name = "CHANNEL")]
         from: Channel,
-        /// Its name here (default: the same).
+        /// Its name here; it begins with `import-` (default: that and the resource's name).
         #[arg(long = "as", value_name = "NAME")]
         name: Option<ResourceName>,
     },
@@ -43,7 +43,14 @@ pub(crate) async fn run(global: &Global, command: &ImportCommand) -> Result<Exit
             let floor = Floor::open(global).await?;
             let outputs = given(&floor.config, from, resource)?;
             let import = Import {
-                name: name.clone().unwrap_or_else(|| resource.clone()),
+                name: match name {
+                    Some(name) => name.clone(),
+                    None => ResourceName::new(format!("{PREFIX}{resource}")).map_err(|error| {
+                        CliError::new("the import needs a shorter name")
+                            .because(error)
+                            .next("name it with --as")
+                    })?,
+                },
                 from: Origin {
                     channel: from.clone(),
                     resource: resource.clone(),

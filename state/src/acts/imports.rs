@@ -1,7 +1,7 @@
 //! Imports: what a later version of a DAO needs of an earlier one, as the signed word of a member that takes part in both.
 //!
 //! Nothing is ever read across channels. A member passes on the outputs of an exported resource; they are a node of this channel's graph,
-//! which others refer to by its name as they do to a resource's. What is ordered under a name comes before what is imported under it.
+//! which others refer to by its name as they do to a resource's. The names of imports are theirs alone.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,6 +13,8 @@ use crate::records::{self, Books, Submitted};
 use crate::resource::Outputs;
 use crate::rules::{CheckError, Refusal};
 
+/// What the name of every import begins with, and of no resource: nothing that is ordered can take an import's place.
+pub const PREFIX: &str = "import-";
 /// The most outputs of one import.
 pub const MAX_OUTPUTS: usize = 32;
 /// The longest text of an output, in bytes.
@@ -83,6 +85,9 @@ pub enum ImportRefusal {
     /// It is of this very channel.
     #[error("{0} is of this channel: refer to it directly")]
     Here(ResourceName),
+    /// A name that a resource could have.
+    #[error("{0} can't be an import's name: it has to begin with {PREFIX}")]
+    Name(ResourceName),
     /// Nothing in it, or too much.
     #[error("an import has 1 to {MAX_OUTPUTS} outputs, this one {0}")]
     Outputs(usize),
@@ -96,7 +101,7 @@ impl ImportRefusal {
         match self {
             ImportRefusal::Missing(_) => Fault::Missing,
             ImportRefusal::NotYours { .. } => Fault::Forbidden,
-            ImportRefusal::Here(_) | ImportRefusal::Outputs(_) | ImportRefusal::Value(_) => Fault::Bad,
+            ImportRefusal::Here(_) | ImportRefusal::Name(_) | ImportRefusal::Outputs(_) | ImportRefusal::Value(_) => Fault::Bad,
         }
     }
 
@@ -105,6 +110,7 @@ impl ImportRefusal {
             ImportRefusal::Missing(_) => "the import does not exist",
             ImportRefusal::NotYours { .. } => "the import is another member's",
             ImportRefusal::Here(_) => "the import is of its own channel",
+            ImportRefusal::Name(_) => "the import's name could be a resource's",
             ImportRefusal::Outputs(_) => "the import has no outputs, or too many",
             ImportRefusal::Value(_) => "an output of the import has no valid value",
         }
@@ -126,9 +132,6 @@ pub(super) fn import<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, impo
     let by = source.by();
     life::acting(books, by)?;
     check(source, import).map_err(refused)?;
-    if books.ordered(&import.name).map_err(CheckError::View)?.is_some() {
-        return Err(Refusal::Exists(import.name.clone()).into());
-    }
     let Some(before) = present(books, &import.name).map_err(CheckError::View)? else {
         return Ok(Taken::record(ImportRecord {
             import: import.clone(),
@@ -194,6 +197,9 @@ fn own<E>(source: &Source<'_>, record: &ImportRecord) -> Result<(), CheckError<E
 fn check(source: &Source<'_>, import: &Import) -> Result<(), ImportRefusal> {
     if import.from.channel == *source.channel {
         return Err(ImportRefusal::Here(import.from.resource.clone()));
+    }
+    if !import.name.as_str().starts_with(PREFIX) {
+        return Err(ImportRefusal::Name(import.name.clone()));
     }
     if !(1..=MAX_OUTPUTS).contains(&import.outputs.len()) {
         return Err(ImportRefusal::Outputs(import.outputs.len()));

@@ -6,7 +6,7 @@ mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::acts::life;
+use crate::acts::{imports, life};
 use crate::agreement::{Agreement, Role};
 use crate::canonical::Digest;
 use crate::ids::{MemberId, MspId, ResourceName};
@@ -236,6 +236,9 @@ pub(crate) fn approved<V: Books + ?Sized>(
 fn order<V: Books + ?Sized>(view: &mut V, agreement: &Agreement, resources: &[Resource]) -> Result<(), CheckError<V::Error>> {
     let batch = unique(resources)?;
     for resource in resources {
+        if resource.name.as_str().starts_with(imports::PREFIX) {
+            return Err(Refusal::Reserved(resource.name.clone()).into());
+        }
         if view.ordered(&resource.name).map_err(CheckError::View)?.is_some() {
             return Err(Refusal::Exists(resource.name.clone()).into());
         }

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::{Breach, MAX_DEPENDENCIES, MAX_ITEMS};
 use crate::acts::ActRefusal;
+use crate::acts::imports::PREFIX;
 use crate::agreement::{AgreementError, Role};
 use crate::canonical::Digest;
 use crate::ids::{MemberId, MspId, OutputName, ResourceName};
@@ -150,6 +151,9 @@ pub enum Refusal {
         /// What it would be.
         would_be: u64,
     },
+    /// A name that only an import has.
+    #[error("resource {0}: names that begin with {PREFIX} are those of imports")]
+    Reserved(ResourceName),
     /// A clause of the agreement.
     #[error(transparent)]
     Clause(#[from] Breach),

@@ -25,19 +25,19 @@ fn a_member_of_both_passes_on_what_the_other_channel_exports() {
         .exits(1)
         .says(&["nothing is not ordered there"]);
     let order = documents::order(vec![json!({
-        "name": "where", "kind": "machine/file", "owner": "tram", "spec": { "content": documents::reference("air.outputs.address") },
+        "name": "where", "kind": "machine/file", "owner": "tram", "spec": { "content": documents::reference("import-air.outputs.address") },
     })]);
     world
         .submit("tram", "smart-city-2", &order)
         .exits(1)
-        .says(&["resource where depends on air, which does not exist"]);
+        .says(&["resource where depends on import-air, which does not exist"]);
     by(
         &world,
         "breeze",
-        &["import", "add", "forecast", "--from", "smart-city-1", "--as", "air"],
+        &["import", "add", "forecast", "--from", "smart-city-1", "--as", "import-air"],
     )
     .exits(0)
-    .says(&["imported forecast of smart-city-1 as air"]);
+    .says(&["imported forecast of smart-city-1 as import-air"]);
     world.submit("tram", "smart-city-2", &order).exits(0);
     let address = world.status().address("breeze", "smart-city-1", "forecast");
     let file = world.member("tram").join("machine/smart-city-2/where");
@@ -62,14 +62,14 @@ fn a_member_of_both_passes_on_what_the_other_channel_exports() {
             .clone()
     };
     assert_eq!(
-        (node("air")["kind"].clone(), node("where")["needs"].clone()),
-        (json!("import"), json!(["air"]))
+        (node("import-air")["kind"].clone(), node("where")["needs"].clone()),
+        (json!("import"), json!(["import-air"]))
     );
-    by(&world, "breeze", &["import", "drop", "air"])
+    by(&world, "breeze", &["import", "drop", "import-air"])
         .exits(1)
-        .says(&["resource air is still needed by where"]);
+        .says(&["resource import-air is still needed by where"]);
     world.submit("tram", "smart-city-2", &documents::retirement(&["where"])).exits(0);
-    by(&world, "breeze", &["import", "drop", "air"]).exits(0);
+    by(&world, "breeze", &["import", "drop", "import-air"]).exits(0);
     by(&world, "tram", &["import", "list", "-o", "json"]).exits(0);
     until("nothing is imported any more", || {
         let listed = by(&world, "tram", &["import", "list", "-o", "json"]).json();

@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 use crate::channel::{Actor, Channel, name, resource};
 
 fn import(outputs: Value) -> Value {
-    json!({ "name": "readings-v1", "from": { "channel": "older", "resource": "readings" }, "outputs": outputs })
+    json!({ "name": "import-readings", "from": { "channel": "older", "resource": "readings" }, "outputs": outputs })
 }
 
 fn user(name: &str, output: &str) -> Value {
     json!({
         "name": name, "kind": "machine/file", "owner": "acme",
-        "spec": { "content": { "$ref": format!("readings-v1.outputs.{output}") } },
+        "spec": { "content": { "$ref": format!("import-readings.outputs.{output}") } },
     })
 }
 
@@ -25,15 +25,15 @@ fn an_import_is_a_node_that_others_refer_to() {
     let mut channel = Channel::agreed(&city, &acme);
     let found = channel.refuse(&acme, "order", &order(&user("map", "address")));
     assert!(
-        found.contains("resource map depends on readings-v1, which does not exist"),
+        found.contains("resource map depends on import-readings, which does not exist"),
         "{found}"
     );
     channel.accept(&city, "import", &import(json!({ "address": "10.0.0.1:80", "port": 80 })));
     let found = channel.refuse(&acme, "order", &order(&user("map", "digest")));
-    assert!(found.contains("readings-v1.outputs.digest"), "{found}");
+    assert!(found.contains("import-readings.outputs.digest"), "{found}");
     channel.accept(&acme, "order", &order(&user("map", "address")));
     assert_eq!(
-        channel.desired.imported("readings-v1").unwrap().import.outputs.get("address"),
+        channel.desired.imported("import-readings").unwrap().import.outputs.get("address"),
         Some(&json!("10.0.0.1:80"))
     );
     // Its state is read back as it is.
@@ -41,17 +41,17 @@ fn an_import_is_a_node_that_others_refer_to() {
 
     // Who vouches for it renews it, and what others refer to has to stay.
     let found = channel.refuse(&city, "import", &import(json!({ "port": 81 })));
-    assert!(found.contains("resource map refers to readings-v1.outputs.address"), "{found}");
+    assert!(found.contains("resource map refers to import-readings.outputs.address"), "{found}");
     channel.accept(&city, "import", &import(json!({ "address": "10.0.0.2:80" })));
     let found = channel.refuse(&acme, "import", &import(json!({ "address": "evil" })));
     assert!(found.starts_with("403") && found.contains("was imported by city"), "{found}");
-    let named = json!({ "name": "readings-v1" });
+    let named = json!({ "name": "import-readings" });
     let found = channel.refuse(&city, "drop_import", &named);
-    assert!(found.contains("resource readings-v1 is still needed by map"), "{found}");
+    assert!(found.contains("resource import-readings is still needed by map"), "{found}");
     channel.accept(&acme, "retire", &json!({ "resources": ["map"] }));
     assert!(channel.refuse(&acme, "drop_import", &named).starts_with("403"));
     channel.accept(&city, "drop_import", &named);
-    assert!(channel.desired.imported("readings-v1").is_none());
+    assert!(channel.desired.imported("import-readings").is_none());
     assert!(channel.refuse(&city, "drop_import", &named).starts_with("404"));
     let found = channel.refuse(&acme, "order", &order(&user("map", "address")));
     assert!(found.contains("which does not exist"), "{found}");
@@ -62,7 +62,12 @@ fn an_import_is_a_node_that_others_refer_to() {
 fn what_is_no_import() {
     let (city, acme) = (Actor::new("CityMSP"), Actor::new("AcmeMSP"));
     let mut channel = Channel::agreed(&city, &acme);
-    channel.accept(&city, "order", &order(&resource("taken", "city", &[])));
+    let taken = order(&resource("import-readings", "city", &[]));
+    assert!(
+        channel
+            .refuse(&city, "order", &taken)
+            .starts_with("400 the change is refused: resource import-readings: names that begin with")
+    );
     let with = |key: &str, value: Value| {
         let mut changed = import(json!({ "address": "x" }));
         changed[key] = value;
@@ -72,7 +77,7 @@ fn what_is_no_import() {
     for (argument, answer) in [
         (
             with("name", json!("taken")),
-            "409 the change is refused: resource taken exists already",
+            "400 the change is refused: taken can't be an import's name: it has to begin with import-",
         ),
         (
             with("from", json!({ "channel": "air", "resource": "readings" })),
@@ -107,5 +112,5 @@ fn what_is_no_import() {
     channel.accept(&eve, "register", &json!({ "member": "eve", "role": "value-service-provider" }));
     let found = channel.refuse(&eve, "import", &import(json!({ "address": "x" })));
     assert!(found.contains("member eve is not a party of the agreement"), "{found}");
-    assert!(!channel.desired.resources().contains_key(&name("readings-v1")));
+    assert!(!channel.desired.resources().contains_key(&name("import-readings")));
 }

@@ -37,7 +37,8 @@ fn a_resource() -> impl Strategy<Value = Value> {
     let owner = prop::sample::select(vec!["city", "city", "acme", "acme", "eve"]);
     let kind = prop::sample::select(vec!["machine/file", "machine/file", "machine/service"]);
     let names = || prop::collection::btree_set(resource_name(), 0..3);
-    let reference = prop::option::weighted(0.4, (resource_name(), prop::sample::select(vec!["path", "port"])));
+    let target = prop_oneof![4 => resource_name(), 1 => resource_name().prop_map(|name| format!("import-{name}"))];
+    let reference = prop::option::weighted(0.4, (target, prop::sample::select(vec!["path", "port"])));
     let exports = prop::collection::btree_set(prop::sample::select(vec!["path", "port"]), 0..3);
     (
         resource_name(),
@@ -94,9 +95,9 @@ fn a_try() -> impl Strategy<Value = Try> {
         }),
         2 => (resource_name(), prop::collection::btree_set(prop::sample::select(vec!["path", "port"]), 0..3)).prop_map(|(name, outputs)| {
             let outputs: serde_json::Map<String, Value> = outputs.into_iter().map(|output| (output.to_owned(), json!("x"))).collect();
-            ("import", json!({ "name": name, "from": { "channel": "older", "resource": "a" }, "outputs": outputs }))
+            ("import", json!({ "name": format!("import-{name}"), "from": { "channel": "older", "resource": "a" }, "outputs": outputs }))
         }),
-        1 => resource_name().prop_map(|name| ("drop_import", json!({ "name": name }))),
+        1 => resource_name().prop_map(|name| ("drop_import", json!({ "name": format!("import-{name}") }))),
         1 => Just(("constitute", agreement())),
         1 => any::<bool>().prop_map(|right| {
             let digest = if right { right_digest() } else { Digest::of(b"other") };
