@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use state::acts::agreed::AgreedRecord;
 use state::acts::approvals::{ProposalRecord, Wanted};
 use state::acts::distributions::DistributionRecord;
+use state::acts::handovers::{Becomes, HandOver};
 use state::acts::life::{ENDING, EndingRecord, PartRecord};
 use state::acts::negotiations::{NegotiationRecord, Resulting};
 use state::acts::offers::OfferRecord;
@@ -230,6 +231,10 @@ pub(crate) fn of_desired(event: &LedgerEvent, desired: &DesiredState) -> Text {
             format!("import {} as {}", import.from.resource, import.name)
         }
         EventBody::ImportDropped(named) => format!("drop import {}", named.name),
+        EventBody::HandedOver(hand_over) => {
+            body.extend(handed(hand_over));
+            format!("hand {} over to {}", resources(hand_over.leaving().count()), hand_over.to)
+        }
         // Reports have their own text; this arm keeps the match total.
         EventBody::ReportSubmitted { sequence, .. } => format!("report {sequence} from {by}"),
     };
@@ -248,7 +253,17 @@ fn proposed(wanted: &Wanted) -> Vec<String> {
     match wanted {
         Wanted::Order { resources } | Wanted::Amend { resources } => resources.iter().map(line).collect(),
         Wanted::Retire { resources } => resources.iter().map(|name| format!("- {name}")).collect(),
+        Wanted::HandOver { hand_over } => handed(hand_over),
     }
+}
+
+fn handed(hand_over: &HandOver) -> Vec<String> {
+    let becomes = |name| match hand_over.becomes(name) {
+        Some(Becomes::Carried(to)) => format!("- {name}: carried, as {to}"),
+        Some(Becomes::Replaced(by)) => format!("- {name}: replaced, by {by}"),
+        Some(Becomes::Retired) | None => format!("- {name}: retired"),
+    };
+    hand_over.leaving().map(|(name, _)| becomes(name)).collect()
 }
 
 /// What an event retired, beside what it says.

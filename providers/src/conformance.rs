@@ -96,6 +96,7 @@ pub async fn check(subject: &dyn Subject) -> Result<BTreeMap<&'static str, Verdi
     keep("adopted without a change", adopted(subject).await)?;
     keep("deleted twice", deleted_twice(subject).await)?;
     keep("released and left alone", released(subject).await)?;
+    keep("carried to another channel", carried(subject).await)?;
     keep("an orphan is found", orphaned(subject).await)?;
     keep("another scope's things are not seen", scoped(subject).await)?;
     keep("forbidden is unknown", forbidden(subject).await)?;
@@ -105,12 +106,17 @@ pub async fn check(subject: &dyn Subject) -> Result<BTreeMap<&'static str, Verdi
 }
 
 async fn look(subject: &dyn Subject, resource: &Resource) -> Result<Observation, String> {
+    look_as(subject, &subject.scope(), resource).await
+}
+
+async fn look_as(subject: &dyn Subject, scope: &Scope, resource: &Resource) -> Result<Observation, String> {
     let wanted = Wanted {
         name: &resource.name,
         kind: &resource.kind,
+        origin: resource.origin.as_deref(),
         resource: Some(resource),
     };
-    let mut observed = subject.provider().observe(&subject.scope(), &[wanted]).await;
+    let mut observed = subject.provider().observe(scope, &[wanted]).await;
     let own = observed.resources.remove(&resource.name);
     own.ok_or_else(|| "a wanted resource has no observation".to_owned())
 }
@@ -358,6 +364,80 @@ async fn released(subject: &dyn Subject) -> Result<Verdict, String> {
     again.adopt = true;
     settle(subject, &again).await?;
     vanish(subject, &again).await?;
+    Ok(Verdict::Holds)
+}
+
+/// Another version's channel gets it as it is once this one has let go of it, and not before.
+async fn carried(subject: &dyn Subject) -> Result<Verdict, String> {
+    let resource = subject.resource("first");
+    settle(subject, &resource).await?;
+    let (provider, scope) = (subject.provider(), subject.scope());
+    let external = provider.external(&scope, &resource);
+    let later = Scope {
+        channel: state::ids::Channel::new("later").map_err(|error| error.to_string())?,
+        ..scope.clone()
+    };
+    let mut here = resource.clone();
+    here.name = state::ids::ResourceName::new("second").map_err(|error| error.to_string())?;
+    here.origin = Some(Box::new(resource.origin(&scope.channel)));
+    expect(provider.external(&later, &here) == external, || {
+        format!("it is carried, and its external name is no longer {external}")
+    })?;
+    match look_as(subject, &later, &here).await? {
+        Observation::Pending { .. } => {}
+        other => return Err(format!("still the first channel's, the later one sees it as {other:?}")),
+    }
+    if let Ok(Applied::Done { .. }) = provider.apply(&later, &here).await {
+        return Err("it was taken over before it was let go of".to_owned());
+    }
+    for _ in 0..2 {
+        let deleted = provider.delete(&later, &here.kind, &here.name, &external).await;
+        deleted.map_err(|error| chain(&error))?;
+        let released = provider.release(&later, &here.kind, &here.name, &external).await;
+        released.map_err(|error| chain(&error))?;
+    }
+    expect(look(subject, &resource).await?.in_sync(), || {
+        "the later channel has touched what was the first one's".to_owned()
+    })?;
+    let released = provider.release(&scope, &resource.kind, &resource.name, &external).await;
+    released.map_err(|error| chain(&error))?;
+    match look_as(subject, &later, &here).await? {
+        Observation::Present { owned: false, drift, .. } if drift.is_empty() => {}
+        other => return Err(format!("let go of and unchanged, the later channel sees it as {other:?}")),
+    }
+    for _ in 0..2 {
+        provider.apply(&later, &here).await.map_err(|error| chain(&error))?;
+    }
+    expect(look_as(subject, &later, &here).await?.in_sync(), || {
+        "it was taken over, and is not in sync".to_owned()
+    })?;
+    expect_count(subject, &resource, 1).await?;
+    // The first channel has nothing of it any more, and no way to it.
+    let left = orphans(subject).await.orphans;
+    expect(left.iter().all(|orphan| orphan.name != resource.name), || {
+        "it was carried on, and the first channel sees an orphan".to_owned()
+    })?;
+    let deleted = provider.delete(&scope, &resource.kind, &resource.name, &external).await;
+    deleted.map_err(|error| chain(&error))?;
+    let mut back = resource.clone();
+    back.adopt = true;
+    if let Ok(Applied::Done { .. }) = provider.apply(&scope, &back).await {
+        return Err("the first channel took back what is another's".to_owned());
+    }
+    expect(look_as(subject, &later, &here).await?.in_sync(), || {
+        "the first channel has touched what was carried on".to_owned()
+    })?;
+    let end = Instant::now() + PATIENCE;
+    while provider
+        .delete(&later, &here.kind, &here.name, &external)
+        .await
+        .map_err(|error| chain(&error))?
+        != Deleted::Gone
+    {
+        expect(Instant::now() < end, || "what was carried is never gone".to_owned())?;
+        sleep(PAUSE).await;
+    }
+    expect_count(subject, &resource, 0).await?;
     Ok(Verdict::Holds)
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use state::ids::{Channel, Kind, MemberId, ResourceName};
 use state::observation::Observation;
-use state::resource::{OnRetire, Outputs, Resource};
+use state::resource::{OnRetire, Origin, Outputs, Resource};
 use thiserror::Error;
 
 /// For whom and for which channel a provider works.
@@ -24,6 +24,16 @@ pub struct Scope {
     pub member: MemberId,
 }
 
+/// Why something that was carried to a channel is not there yet.
+pub(crate) fn still_held(by: &str) -> String {
+    format!("{by} still has it: it goes over when it is handed over there (charter handover)")
+}
+
+/// Whether what is there and nobody's may be taken over.
+pub(crate) fn adopts(resource: &Resource) -> bool {
+    resource.adopt || resource.origin.is_some()
+}
+
 /// A resource to observe.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
@@ -31,6 +41,8 @@ pub struct Wanted<'a> {
     pub name: &'a ResourceName,
     /// What it is.
     pub kind: &'a Kind,
+    /// Where it was ordered first, if it was carried to this channel.
+    pub origin: Option<&'a Origin>,
     /// The resource with its references replaced by values, to compare with. None while they are not known: then only its
     /// existence, ownership and outputs are observed, and no drift.
     pub resource: Option<&'a Resource>,
@@ -153,16 +165,19 @@ pub trait Provider: Send + Sync {
     /// Checks a resource as it was ordered (references may stand for values), and against the member's own configuration.
     fn validate(&self, resource: &Resource) -> Result<(), Invalid>;
 
-    /// The external name of a resource: a pure function of scope and resource.
+    /// The external name of a resource: a pure function of scope and resource. What was carried from another channel keeps the one that
+    /// it had there: [`Resource::origin`] stands in the place of the scope's channel and the resource's name.
     fn external(&self, scope: &Scope, resource: &Resource) -> String;
 
     /// Renders what will be run. Pure: the same input gives the same bytes. References may stand for values.
     fn render(&self, scope: &Scope, resource: &Resource) -> Result<Vec<Script>, Invalid>;
 
-    /// Observes all wanted resources, and finds owned objects that are not among them. What can't be seen is `Unknown`.
+    /// Observes all wanted resources, and finds owned objects that are not among them. What can't be seen is `Unknown`. What is carried
+    /// here and still another channel's is `Pending`; once that has let go of it it is there and not owned, for the plan to adopt.
     async fn observe(&self, scope: &Scope, wanted: &[Wanted<'_>]) -> Observed;
 
-    /// Makes or changes one resource whose references are replaced by values. Idempotent; returns before it is ready.
+    /// Makes or changes one resource whose references are replaced by values. Idempotent; returns before it is ready. What is there and
+    /// nobody's is taken over where the resource says `adopt`, or where it is carried here.
     async fn apply(&self, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError>;
 
     /// Deletes what was made for a resource. Idempotent; nothing unowned is ever touched.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use state::canonical;
 use state::ids::{Kind, OutputName, ResourceName};
 use state::observation::{FieldDrift, Observation};
-use state::resource::{OnRetire, Outputs, Resource};
+use state::resource::{OnRetire, Origin, Outputs, Resource};
 use state::spec::Spec;
 use thiserror::Error;
 
@@ -198,8 +198,8 @@ impl Memory {
     }
 }
 
-fn external(scope: &Scope, name: &ResourceName) -> String {
-    format!("{}/{name}", scope.channel)
+fn external(scope: &Scope, name: &ResourceName, origin: Option<&Origin>) -> String {
+    Origin::of(&scope.channel, name, origin).to_string()
 }
 
 fn outputs(external: &str, spec: &Spec) -> Outputs {
@@ -235,6 +235,10 @@ fn see(object: &mut Object, external: String, scope: &Scope, wanted: &Wanted<'_>
         .label
         .as_ref()
         .is_some_and(|label| label.scope == *scope && label.name == *wanted.name);
+    if let Some(holder) = object.label.as_ref().filter(|_| !owned && wanted.origin.is_some()) {
+        let why = crate::still_held(&format!("{}/{}", holder.scope.channel, holder.name));
+        return Observation::Pending { external, why };
+    }
     let drift = match wanted.resource {
         Some(resource) => differences(&resource.spec, &object.spec),
         None => Vec::new(),
@@ -272,7 +276,7 @@ impl Provider for Memory {
     }
 
     fn external(&self, scope: &Scope, resource: &Resource) -> String {
-        external(scope, &resource.name)
+        external(scope, &resource.name, resource.origin.as_deref())
     }
 
     fn render(&self, _scope: &Scope, resource: &Resource) -> Result<Vec<Script>, Invalid> {
@@ -293,7 +297,7 @@ impl Provider for Memory {
         world.calls.observe += 1;
         let mut observed = Observed::default();
         for wanted in wanted {
-            let external = external(scope, wanted.name);
+            let external = external(scope, wanted.name, wanted.origin);
             let forbidden = world
                 .forbidden
                 .contains(wanted.name)
@@ -327,7 +331,7 @@ impl Provider for Memory {
     async fn apply(&self, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError> {
         self.world().calls.apply += 1;
         self.validate(resource)?;
-        let external = external(scope, &resource.name);
+        let external = external(scope, &resource.name, resource.origin.as_deref());
         let fault = self.fault(&resource.name).await;
         if fault == Some(Fault::Refuse) {
             return Err(injected("make", external, Injected::Refused));
@@ -349,7 +353,7 @@ impl Provider for Memory {
                     .label
                     .as_ref()
                     .is_none_or(|found| (&found.scope, &found.name) != (scope, &resource.name))
-                    && !resource.adopt
+                    && (object.label.is_some() || !crate::adopts(resource))
                 {
                     return Err(ProviderError::NotOwned { external });
                 }

@@ -508,6 +508,7 @@ impl Controller {
             .map(|(name, entry)| Wanted {
                 name,
                 kind: &entry.resource.kind,
+                origin: entry.resource.origin.as_deref(),
                 resource: Some(&entry.resource),
             })
             .collect();

@@ -13,6 +13,7 @@ pub mod discovery;
 pub mod document;
 pub mod executor;
 pub mod fabric;
+pub mod handover;
 pub mod identity;
 pub mod loaded;
 pub mod market;

@@ -4,6 +4,7 @@ use chaincode::records::{AgreementRecord, MemberRecord, OrderedRecord};
 use ledger_sync::{Committed, EvaluateError, Ledger, SubmitError};
 use serde::{Deserialize, Serialize};
 use state::acts::approvals::ProposalRecord;
+use state::acts::handovers::{Becomes, HandOver};
 use state::agreement::Agreement;
 use state::canonical::{self, CanonicalError, Digest};
 use state::ids::{Channel, MemberId, ResourceName};
@@ -124,7 +125,7 @@ impl Voice<'_> {
         match document {
             Document::Agreement(agreement) => self.agree(agreement).await,
             Document::Order(resources) if present == Present::Amend => self.order_or_amend(resources).await,
-            Document::Order(resources) => Ok(vec![self.resources("order", "ordered", resources).await?]),
+            Document::Order(resources) => Ok(vec![self.order(resources).await?]),
             Document::Amendment(resources) => Ok(vec![self.resources("amend", "amended", resources).await?]),
             Document::Retirement(names) => {
                 let listed = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -154,6 +155,26 @@ impl Voice<'_> {
     /// Says something by one function of the chaincode; `what` tells people what it did.
     pub async fn act<T: Serialize>(&self, function: &str, argument: &T, what: String) -> Result<Said, SubmissionError> {
         Ok(said(what, self.submit(function, argument).await?))
+    }
+
+    /// Orders new resources.
+    pub async fn order(&self, resources: &[Resource]) -> Result<Said, SubmissionError> {
+        self.resources("order", "ordered", resources).await
+    }
+
+    /// Hands resources over to another version's channel.
+    pub async fn hand_over(&self, hand_over: &HandOver) -> Result<Said, SubmissionError> {
+        let committed = self.submit("hand_over", hand_over).await?;
+        let listed: Vec<String> = hand_over
+            .leaving()
+            .map(|(name, _)| match hand_over.becomes(name) {
+                Some(Becomes::Carried(there)) => format!("{name} carried as {there}"),
+                Some(Becomes::Replaced(by)) => format!("{name} replaced by {by}"),
+                Some(Becomes::Retired) | None => format!("{name} retired"),
+            })
+            .collect();
+        let listed = format!("to {}: {}", hand_over.to, listed.join(", "));
+        Ok(self.changed("hand over", "handed over", &listed, committed).await)
     }
 
     /// Reads what the ledger keeps under a name, if there is something.
@@ -231,7 +252,7 @@ impl Voice<'_> {
         }
         let mut all = Vec::new();
         if !new.is_empty() {
-            all.push(self.resources("order", "ordered", &new).await?);
+            all.push(self.order(&new).await?);
         }
         if !changed.is_empty() {
             all.push(self.resources("amend", "amended", &changed).await?);

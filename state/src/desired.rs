@@ -373,9 +373,13 @@ impl DesiredState {
                     changes.extend(self.put(source, resource)?);
                 }
             }
-            Change::Retire(names) => {
-                for name in names {
-                    changes.extend(self.retire(source, name)?);
+            Change::Retire(_) | Change::HandOver(_) => {
+                for (name, kept) in change.leaving() {
+                    if kept {
+                        changes.extend(self.release(source, std::slice::from_ref(name))?);
+                    } else {
+                        changes.extend(self.retire(source, name)?);
+                    }
                 }
             }
         }

@@ -7,6 +7,7 @@ use crate::acts::accounts::{Representation, Vouching};
 use crate::acts::agreed::{Agreed, AgreementNamed};
 use crate::acts::approvals::{ProposalNamed, Wanted};
 use crate::acts::distributions::Distribution;
+use crate::acts::handovers::HandOver;
 use crate::acts::imports::{Import, ImportNamed};
 use crate::acts::keys::KeyPublished;
 use crate::acts::life::{MemberNamed, Nothing};
@@ -218,6 +219,9 @@ pub enum EventBody {
     /// A member takes its import out.
     #[serde(rename = "charter.import.dropped")]
     ImportDropped(ImportNamed),
+    /// A member says what another version of the DAO carries on, replaces, or does without.
+    #[serde(rename = "charter.resources.handed-over")]
+    HandedOver(HandOver),
 }
 
 impl EventBody {
@@ -261,6 +265,7 @@ impl EventBody {
             EventBody::ProfitDistributed(_) => "charter.profit.distributed",
             EventBody::Imported(_) => "charter.import.brought",
             EventBody::ImportDropped(_) => "charter.import.dropped",
+            EventBody::HandedOver(_) => "charter.resources.handed-over",
         }
     }
 
@@ -269,7 +274,9 @@ impl EventBody {
         match self {
             EventBody::AgreementConstituted { agreement, .. } if agreement.clauses.is_some() => 2,
             EventBody::ResourcesOrdered { resources } | EventBody::ResourcesAmended { resources }
-                if resources.iter().any(|resource| resource.size.is_some()) =>
+                if resources
+                    .iter()
+                    .any(|resource| resource.size.is_some() || resource.origin.is_some()) =>
             {
                 2
             }

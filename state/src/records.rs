@@ -12,6 +12,7 @@ use crate::acts::accounts::RepresentationRecord;
 use crate::acts::agreed::AgreedRecord;
 use crate::acts::approvals::ProposalRecord;
 use crate::acts::distributions::DistributionRecord;
+use crate::acts::handovers::HandOverRecord;
 use crate::acts::imports::ImportRecord;
 use crate::acts::keys::KeyRecord;
 use crate::acts::life::{ENDING, EndingRecord, PartRecord};
@@ -144,6 +145,8 @@ collections! {
     Distribution(DistributionRecord) = "distribution", "distributions", |record| record.distribution.period.to_string();
     /// What other channels' resources give.
     Import(ImportRecord) = "import", "imports", |record| record.import.name.to_string();
+    /// What was handed over to another version.
+    HandOver(HandOverRecord) = "hand-over", "hand-overs", |record| record.handed.tx_id.to_string();
     /// What members say of each other.
     Rating(RatingRecord) = "rating", "ratings", |record| RatingRecord::name(record.rating.agreement, &record.rated.by, &record.rating.member);
 }

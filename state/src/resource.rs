@@ -1,12 +1,14 @@
 //! What a member orders: one piece of infrastructure, named, owned and specified.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::canonical::{self, CanonicalError, Digest};
-use crate::ids::{Kind, MemberId, OutputName, Region, ResourceName};
+use crate::ids::{Channel, Kind, MemberId, NameError, OutputName, Region, ResourceName};
 use crate::size::Size;
 use crate::spec::Spec;
 
@@ -32,6 +34,43 @@ pub enum OnDrift {
     Heal,
     /// It is only reported.
     Report,
+}
+
+/// Where something was ordered first: a resource of a channel. Its name outside is a function of that, wherever it is carried.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The channel.
+    pub channel: Channel,
+    /// The resource there.
+    pub resource: ResourceName,
+}
+
+impl Origin {
+    /// Where a resource of a channel was ordered first.
+    pub fn of(channel: &Channel, resource: &ResourceName, origin: Option<&Origin>) -> Self {
+        origin.cloned().unwrap_or_else(|| Self {
+            channel: channel.clone(),
+            resource: resource.clone(),
+        })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.channel, self.resource)
+    }
+}
+
+impl FromStr for Origin {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (channel, resource) = text.split_once('/').unwrap_or((text, ""));
+        Ok(Self {
+            channel: Channel::new(channel)?,
+            resource: ResourceName::new(resource)?,
+        })
+    }
 }
 
 /// One ordered resource.
@@ -71,6 +110,9 @@ pub struct Resource {
     /// Allows taking over an object of the same external name that Charter does not own yet.
     #[serde(default, skip_serializing_if = "is_default")]
     pub adopt: bool,
+    /// Of something that an earlier version of the DAO had already: where it was ordered first. It is carried over as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Box<Origin>>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -94,6 +136,11 @@ impl Resource {
     pub fn release(&mut self) {
         self.on_retire = OnRetire::Retain;
         self.protect = false;
+    }
+
+    /// Where it was ordered first: on this channel, unless it was carried here.
+    pub fn origin(&self, channel: &Channel) -> Origin {
+        Origin::of(channel, &self.name, self.origin.as_deref())
     }
 
     /// The digest of the resource as it was ordered.
@@ -144,6 +191,13 @@ impl Resource {
         if self.on_retire == OnRetire::Retain {
             field(&mut out, "\"on_retire\":\"", "retain");
         }
+        if let Some(origin) = &self.origin {
+            out.push_str("\"origin\":{");
+            field(&mut out, "\"channel\":\"", origin.channel.as_str());
+            out.push_str("\"resource\":\"");
+            out.push_str(origin.resource.as_str());
+            out.push_str("\"},");
+        }
         field(&mut out, "\"owner\":\"", self.owner.as_str());
         if self.protect {
             out.push_str("\"protect\":true,");
@@ -187,6 +241,7 @@ mod tests {
                 "name": "a", "kind": "memory/object", "owner": "city", "region": "eu",
                 "size": { "storage_mib": 4, "cpu_millis": 500, "monthly_cost": 10_000_000_000_u64 }, "depends_on": ["b", "c"], "exports": ["id", "port"],
                 "on_retire": "retain", "on_drift": "report", "protect": true, "adopt": true,
+                "origin": { "channel": "smart-city-1", "resource": "first" },
                 "spec": { "z": [1, -2, null, true, { "$ref": "b.outputs.id" }], "a": "q\"\\\n\u{1f}\u{7f}/", "B": {}, "n": 9_007_199_254_740_991_u64 }
             }),
             json!({ "name": "a", "kind": "memory/object", "owner": "city", "exports": ["id"], "spec": { "é": "\u{e000}", "\u{1f600}": 1, "\u{e000}": 2 } }),

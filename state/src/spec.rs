@@ -1,6 +1,6 @@
 //! A resource's specification: bounded JSON without floating point, with references to outputs and to secrets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -217,6 +217,21 @@ impl Spec {
         }
         // Outputs come from providers: the result is held to the same bounds as what was ordered.
         Spec::new(map).map_err(Unresolved::Invalid)
+    }
+
+    /// Gives the resources that it refers to other names; those that are not listed keep theirs.
+    pub fn renamed(&self, names: &BTreeMap<ResourceName, ResourceName>) -> Result<Spec, SpecError> {
+        let mut text = String::with_capacity(self.text.len());
+        let mut from = 0;
+        for Placed { at, reference } in self.references.iter() {
+            let name = names.get(&reference.resource).unwrap_or(&reference.resource);
+            text.push_str(&self.text[from..at.start]);
+            // Names have no characters that JSON escapes.
+            text.push_str(&format!("{{\"$ref\":\"{name}.outputs.{}\"}}", reference.output));
+            from = at.end;
+        }
+        text.push_str(&self.text[from..]);
+        Spec::new(serde_json::from_str(&text).expect("references take the place of references in a JSON object"))
     }
 }
 

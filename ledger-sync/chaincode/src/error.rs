@@ -171,6 +171,7 @@ fn of_rule(refusal: &Refusal) -> i32 {
         | Refusal::Owner { .. }
         | Refusal::Size { .. }
         | Refusal::Reserved(_) => 400,
+        Refusal::Origin { .. } => 403,
         Refusal::Registered(_)
         | Refusal::Constituted
         | Refusal::Party { .. }

@@ -3,6 +3,7 @@
 use serde_json::json;
 use state::acts;
 use state::acts::approvals::Wanted;
+use state::acts::handovers::HandOver;
 use state::agreement::Agreement;
 use state::event::EventBody;
 use state::ids::{MemberId, ResourceName};
@@ -37,6 +38,13 @@ pub(crate) fn retire(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u
     change(snapshot, call, Wanted::Retire { resources })
 }
 
+/// Hands resources over to another version of the DAO.
+pub(crate) fn hand_over(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[Vec<u8>]) -> Result<Effect, Refused> {
+    let argument = arguments::one("hand_over", rest, MAX_ARGUMENT_BYTES)?;
+    let hand_over: HandOver = arguments::json("hand_over", argument)?;
+    change(snapshot, call, Wanted::HandOver { hand_over })
+}
+
 /// Holds a change to the rules. It is in force with this transaction, or stands as a proposal until it is approved.
 fn change(snapshot: &mut Snapshot<'_>, call: &Call<'_>, wanted: Wanted) -> Result<Effect, Refused> {
     let by = snapshot.submitter(&call.msp)?;
@@ -65,6 +73,9 @@ fn change(snapshot: &mut Snapshot<'_>, call: &Call<'_>, wanted: Wanted) -> Resul
             },
             acts::Effect::Retire(by.clone(), resources),
         ),
+        Wanted::HandOver { hand_over } => {
+            return crate::acts::take(snapshot, call, EventBody::HandedOver(hand_over), &json!({ "resources": count }));
+        }
     };
     let mut effect = Effect::new(by, body, &json!({ "resources": count }))?;
     put_into_force(snapshot, call, vec![done], &mut effect)?;

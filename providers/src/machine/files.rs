@@ -48,11 +48,20 @@ pub(crate) fn folder(site: &Site, scope: &Scope, text: &str) -> Result<Below, Pa
         .strip_prefix(site.tree.root())
         .map_err(|_| PathError::Outside)?;
     let path = Below::new(below.to_str().ok_or(PathError::Outside)?)?;
-    if path.parts()[0] == scope.channel.as_str() {
+    if path.parts()[0] == scope.channel.as_str() || in_carried(site, scope, &path) {
         Ok(path)
     } else {
         Err(PathError::Outside)
     }
+}
+
+/// Whether a path lies in a directory that was carried to this channel.
+fn in_carried(site: &Site, scope: &Scope, path: &Below) -> bool {
+    let records = record::load_all(&site.tree, scope).unwrap_or_default();
+    records.into_values().flatten().any(|record| match &record.thing {
+        Thing::Directory { path: carried } => path.parts().starts_with(carried.parts()),
+        Thing::File { .. } | Thing::Service(_) => false,
+    })
 }
 
 /// Checks the directory that a specification names, as far as it is known before its channel is.
@@ -75,7 +84,7 @@ pub(crate) fn target(site: &Site, scope: &Scope, resource: &Resource, typed: &Ty
         resource: resource.name.clone(),
         message,
     };
-    let own = Below::resource(&scope.channel, &resource.name);
+    let own = Below::resource(&super::origin(scope, resource));
     match typed {
         Typed::Directory(spec) => Ok(Target {
             path: own,
@@ -235,7 +244,7 @@ pub(crate) fn apply(
     record: Option<Record>,
     target: &Target,
 ) -> Result<Applied, ProviderError> {
-    let external = super::external(scope, &resource.name);
+    let external = super::origin(scope, resource).to_string();
     let tree = &site.tree;
     let record = match record {
         Some(record) if record.path() != Some(&target.path) => {
@@ -248,8 +257,7 @@ pub(crate) fn apply(
         record => record,
     };
     let changed = |error: TreeError| failed("make", &external, error);
-    tree.make_dirs(Below::channel(&scope.channel).parts(), FOLDER_MODE)
-        .map_err(changed)?;
+    tree.make_dirs(&target.path.parts()[..1], FOLDER_MODE).map_err(changed)?;
     match tree.dir(target.path.parent()) {
         Ok(_) => {}
         Err(error) if error.is_missing() => {
@@ -269,7 +277,7 @@ pub(crate) fn apply(
     };
     if let Some(found) = found {
         if !owned {
-            if !resource.adopt {
+            if !crate::adopts(resource) {
                 return Err(ProviderError::NotOwned {
                     external: target.path.to_string(),
                 });
@@ -326,11 +334,11 @@ pub(crate) fn apply(
 
 /// Refuses to adopt what another resource's record names.
 fn refuse_anothers(site: &Site, scope: &Scope, resource: &Resource, target: &Target) -> Result<(), ProviderError> {
-    let external = super::external(scope, &resource.name);
+    let external = super::origin(scope, resource).to_string();
     let all = record::load_everywhere(&site.tree).map_err(|error| failed("adopt", &external, error))?;
     let other = all
         .into_iter()
-        .find(|(channel, record)| record.path() == Some(&target.path) && !(*channel == scope.channel && record.name == resource.name));
+        .find(|(holder, record)| record.path() == Some(&target.path) && (holder, &record.name) != (scope, &resource.name));
     match other {
         Some((_, record)) => {
             let (path, other) = (target.path.to_string(), record.external);

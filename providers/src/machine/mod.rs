@@ -22,12 +22,12 @@ use async_trait::async_trait;
 use serde_json::Value;
 use state::ids::{Kind, OutputName, ResourceName};
 use state::observation::{FieldDrift, Observation};
-use state::resource::Resource;
+use state::resource::{Origin, Resource};
 use tokio::task::JoinSet;
 
 pub use self::config::{Command, ConfigError, MachineConfig, SecretError};
 use self::process::Processes;
-use self::record::{Record, RecordError, Stage, Thing};
+use self::record::{Left, Record, RecordError, Stage, Thing};
 use self::service::Probe;
 use self::spec::{DirectorySpec, FileSpec, ServiceSpec, Text, Typed, typed};
 use self::tree::Tree;
@@ -94,9 +94,15 @@ pub(crate) fn failed(operation: &'static str, external: &str, source: impl Error
     }
 }
 
-/// The external name of a resource.
-pub(crate) fn external(scope: &Scope, name: &ResourceName) -> String {
-    format!("{}/{name}", scope.channel)
+/// Where a resource of a scope was ordered first: its place on this machine, its labels and its external name come from that.
+pub(crate) fn origin(scope: &Scope, resource: &Resource) -> Origin {
+    resource.origin(&scope.channel)
+}
+
+/// The same of something that only its record, or what the inventory says of it, still knows.
+fn origin_of_gone(scope: &Scope, name: &ResourceName, record: Option<&Record>, external: &str) -> Origin {
+    let external = record.map_or(external, |record| record.external.as_str());
+    external.parse().unwrap_or_else(|_| Origin::of(&scope.channel, name, None))
 }
 
 /// One output. The names are literals of this crate.
@@ -184,6 +190,9 @@ fn kind(name: &str) -> Kind {
 struct Asked {
     name: ResourceName,
     kind: Kind,
+    origin: Origin,
+    /// Whether it was carried to this channel.
+    carried: bool,
     resource: Option<Resource>,
 }
 
@@ -213,18 +222,34 @@ fn look(site: &Site, scope: &Scope, asked: &[Asked]) -> Seen {
         Ok(records) => records,
         Err(error) => return unknown(&chain(&error)),
     };
+    let arriving = |asked: &&Asked| asked.carried && !records.contains_key(&asked.name);
+    let everywhere = match asked.iter().find(arriving) {
+        Some(_) => record::load_everywhere(&site.tree),
+        None => Ok(Vec::new()),
+    };
+    let everywhere = match everywhere {
+        Ok(everywhere) => everywhere,
+        Err(error) => return unknown(&chain(&error)),
+    };
     let processes = Processes::scan(site.tree.root()).map_err(|error| format!("the processes can't be listed: {error}"));
     let mut seen = Seen::default();
     for asked in asked {
         let observation = match records.get(&asked.name) {
             Some(Err(error)) => Observation::Unknown { why: chain(error) },
             Some(Ok(record)) => see(site, scope, asked, Some(record), processes.as_ref(), &mut seen.probes),
+            None if asked.carried => match record::left(&everywhere, scope, &asked.name, &asked.origin) {
+                Left::Held(by) => Observation::Pending {
+                    external: asked.origin.to_string(),
+                    why: crate::still_held(&by),
+                },
+                Left::Released(record) => see(site, scope, asked, record, processes.as_ref(), &mut seen.probes),
+            },
             None => see(site, scope, asked, None, processes.as_ref(), &mut seen.probes),
         };
         seen.observed.resources.insert(asked.name.clone(), observation);
     }
     let wanted: BTreeSet<&ResourceName> = asked.iter().map(|asked| &asked.name).collect();
-    seen.observed.orphans = orphans(scope, &records, processes.as_ref().ok(), &wanted);
+    seen.observed.orphans = orphans(site, scope, &records, processes.as_ref().ok(), &wanted);
     seen
 }
 
@@ -236,7 +261,7 @@ fn see(
     processes: Result<&Processes, &String>,
     probes: &mut Vec<(ResourceName, Probe)>,
 ) -> Observation {
-    let external = external(scope, &asked.name);
+    let external = asked.origin.to_string();
     if let Some(record) = record
         && record.kind != asked.kind
         && record.stage != Stage::Released
@@ -266,7 +291,7 @@ fn see(
     match processes {
         Err(why) => Observation::Unknown { why: why.clone() },
         Ok(processes) => {
-            let (observation, probe) = service::observe(site, scope, &asked.name, record, processes, plan.as_ref());
+            let (observation, probe) = service::observe(site, scope, &asked.origin, record, processes, plan.as_ref());
             probes.extend(probe.map(|probe| (asked.name.clone(), probe)));
             observation
         }
@@ -274,6 +299,7 @@ fn see(
 }
 
 fn orphans(
+    site: &Site,
     scope: &Scope,
     records: &BTreeMap<ResourceName, Result<Record, RecordError>>,
     processes: Option<&Processes>,
@@ -302,8 +328,14 @@ fn orphans(
         if wanted.contains(&name) || records.contains_key(&name) {
             continue;
         }
+        // What was carried from here is another channel's, whatever its label says; what can't be told is left alone.
+        let origin = Origin::of(&scope.channel, &name, None);
+        let held = record::load_everywhere(&site.tree).map(|all| matches!(record::left(&all, scope, &name, &origin), Left::Held(_)));
+        if held.unwrap_or(true) {
+            continue;
+        }
         let orphan = Orphan {
-            external: external(scope, &name),
+            external: origin.to_string(),
             kind: kind("service"),
             on_retire: process.label.on_retire,
             name: name.clone(),
@@ -331,7 +363,7 @@ impl Provider for Machine {
     }
 
     fn external(&self, scope: &Scope, resource: &Resource) -> String {
-        external(scope, &resource.name)
+        origin(scope, resource).to_string()
     }
 
     fn render(&self, scope: &Scope, resource: &Resource) -> Result<Vec<Script>, Invalid> {
@@ -346,17 +378,19 @@ impl Provider for Machine {
             .map(|wanted| Asked {
                 name: wanted.name.clone(),
                 kind: wanted.kind.clone(),
+                origin: Origin::of(&scope.channel, wanted.name, wanted.origin),
+                carried: wanted.origin.is_some(),
                 resource: wanted.resource.cloned(),
             })
             .collect();
-        let names: Vec<ResourceName> = asked.iter().map(|asked| asked.name.clone()).collect();
+        let names: BTreeMap<ResourceName, Origin> = asked.iter().map(|asked| (asked.name.clone(), asked.origin.clone())).collect();
         let (site, for_scope) = (Arc::clone(&self.site), scope.clone());
         let Ok(mut seen) = tokio::task::spawn_blocking(move || look(&site, &for_scope, &asked)).await else {
             let why = || Observation::Unknown {
                 why: chain(&Hindrance::CutOff),
             };
             return Observed {
-                resources: names.into_iter().map(|name| (name, why())).collect(),
+                resources: names.into_keys().map(|name| (name, why())).collect(),
                 orphans: Vec::new(),
             };
         };
@@ -371,7 +405,7 @@ impl Provider for Machine {
             match running.join_next().await {
                 None => break,
                 Some(Ok((name, Err(why)))) => {
-                    let external = external(scope, &name);
+                    let external = names.get(&name).map(ToString::to_string).unwrap_or_default();
                     seen.observed.resources.insert(name, Observation::Pending { external, why });
                 }
                 Some(_) => {}
@@ -383,7 +417,7 @@ impl Provider for Machine {
     async fn apply(&self, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError> {
         let (for_scope, of) = (scope.clone(), resource.clone());
         let made = self
-            .change("make", external(scope, &resource.name), move |site| make(site, &for_scope, &of))
+            .change("make", origin(scope, resource).to_string(), move |site| make(site, &for_scope, &of))
             .await?;
         match made {
             Made::Applied(applied) => Ok(applied),
@@ -397,32 +431,36 @@ impl Provider for Machine {
         }
     }
 
-    async fn delete(&self, scope: &Scope, _kind: &Kind, name: &ResourceName, _external: &str) -> Result<Deleted, ProviderError> {
-        let (for_scope, of) = (scope.clone(), name.clone());
+    async fn delete(&self, scope: &Scope, _kind: &Kind, name: &ResourceName, external: &str) -> Result<Deleted, ProviderError> {
+        let (for_scope, of, was) = (scope.clone(), name.clone(), external.to_owned());
         let work = move |site: &Site| {
-            let external = external(&for_scope, &of);
-            let record = record::load(&site.tree, &for_scope, &of).map_err(|error| failed("delete", &external, error))?;
+            let record = record::load(&site.tree, &for_scope, &of).map_err(|error| failed("delete", &was, error))?;
             match record {
                 Some(record) if !matches!(record.thing, Thing::Service(_)) => files::remove(site, &for_scope, &record),
-                record => service::delete(site, &for_scope, &of, record),
+                record => {
+                    let origin = origin_of_gone(&for_scope, &of, record.as_ref(), &was);
+                    service::delete(site, &for_scope, &of, &origin, record)
+                }
             }
         };
-        self.change("delete", external(scope, name), work).await
+        self.change("delete", external.to_owned(), work).await
     }
 
-    async fn release(&self, scope: &Scope, _kind: &Kind, name: &ResourceName, _external: &str) -> Result<(), ProviderError> {
-        let (for_scope, of) = (scope.clone(), name.clone());
+    async fn release(&self, scope: &Scope, _kind: &Kind, name: &ResourceName, external: &str) -> Result<(), ProviderError> {
+        let (for_scope, of, was) = (scope.clone(), name.clone(), external.to_owned());
         let work = move |site: &Site| {
-            let external = external(&for_scope, &of);
-            let record = record::load(&site.tree, &for_scope, &of).map_err(|error| failed("release", &external, error))?;
+            let record = record::load(&site.tree, &for_scope, &of).map_err(|error| failed("release", &was, error))?;
             match record {
                 Some(record) if !matches!(record.thing, Thing::Service(_)) => {
-                    record::forget(&site.tree, &for_scope, &of).map_err(|error| failed("release", &external, error))
+                    record::forget(&site.tree, &for_scope, &of).map_err(|error| failed("release", &was, error))
                 }
-                record => service::release(site, &for_scope, &of, record),
+                record => {
+                    let origin = origin_of_gone(&for_scope, &of, record.as_ref(), &was);
+                    service::release(site, &for_scope, &of, &origin, record)
+                }
             }
         };
-        self.change("release", external(scope, name), work).await
+        self.change("release", external.to_owned(), work).await
     }
 }
 
@@ -439,9 +477,27 @@ pub(crate) enum Made {
 }
 
 fn make(site: &Site, scope: &Scope, resource: &Resource) -> Result<Made, ProviderError> {
-    let external = external(scope, &resource.name);
+    let origin = origin(scope, resource);
+    let external = origin.to_string();
     let typed = typed(resource)?;
-    let record = record::load(&site.tree, scope, &resource.name).map_err(|error| failed("make", &external, error))?;
+    let mut record = record::load(&site.tree, scope, &resource.name).map_err(|error| failed("make", &external, error))?;
+    if record.as_ref().is_none_or(|record| record.stage == Stage::Released) && crate::adopts(resource) {
+        let all = record::load_everywhere(&site.tree).map_err(|error| failed("make", &external, error))?;
+        match record::left(&all, scope, &resource.name, &origin) {
+            Left::Held(other) => {
+                let path = external.clone();
+                return Err(failed("make", &external, Hindrance::Anothers { path, other }));
+            }
+            Left::Released(left) => {
+                record = record.or_else(|| {
+                    left.map(|left| Record {
+                        name: resource.name.clone(),
+                        ..left.clone()
+                    })
+                });
+            }
+        }
+    }
     if let Some(record) = &record
         && record.kind != resource.kind
         && record.stage != Stage::Released

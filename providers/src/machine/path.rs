@@ -3,7 +3,8 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use state::ids::{Channel, ResourceName};
+use state::ids::Channel;
+use state::resource::Origin;
 use thiserror::Error;
 
 /// The most folders that a path may go down.
@@ -62,8 +63,8 @@ impl Below {
     }
 
     /// The place that a resource has when its specification names none.
-    pub(crate) fn resource(channel: &Channel, name: &ResourceName) -> Self {
-        Self(vec![channel.to_string(), name.to_string()])
+    pub(crate) fn resource(origin: &Origin) -> Self {
+        Self(vec![origin.channel.to_string(), origin.resource.to_string()])
     }
 
     /// A plain name in this folder.

@@ -16,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::record::ProcessId;
 use crate::Scope;
 use state::ids::ResourceName;
-use state::resource::OnRetire;
+use state::resource::{OnRetire, Origin};
 
 /// The environment variables of the owner label.
 const ROOT: &str = "CHARTER_ROOT";
@@ -32,7 +32,7 @@ pub(crate) const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub(crate) struct Label {
     /// The root below which the service lives: two roots on one machine don't know each other.
     pub(crate) root: String,
-    /// `<channel>/<member>/<resource>`.
+    /// `<channel>/<member>/<resource>`, of where it was ordered first.
     pub(crate) owner: String,
     /// The random text of this start.
     pub(crate) start: String,
@@ -79,8 +79,8 @@ impl Label {
 }
 
 /// The owner's part of a label.
-pub(crate) fn owner(scope: &Scope, name: &ResourceName) -> String {
-    format!("{}/{}/{name}", scope.channel, scope.member)
+pub(crate) fn owner(scope: &Scope, origin: &Origin) -> String {
+    format!("{}/{}/{}", origin.channel, scope.member, origin.resource)
 }
 
 /// The resource that an owner's part names, if it is one of this scope.
@@ -268,7 +268,8 @@ mod tests {
             member: MemberId::new("city").unwrap(),
         };
         let name = ResourceName::new("air").unwrap();
-        assert_eq!(owned_by(&scope, &owner(&scope, &name)), Some(name));
+        let origin = Origin::of(&scope.channel, &name, None);
+        assert_eq!(owned_by(&scope, &owner(&scope, &origin)), Some(name));
         for other in [
             "ch-1/citya/air",
             "ch-1/city2/air",

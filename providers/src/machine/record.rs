@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use state::canonical::{self, Digest};
 use state::ids::{Channel, Kind, MemberId, ResourceName, SecretName};
-use state::resource::OnRetire;
+use state::resource::{OnRetire, Origin};
 use thiserror::Error;
 
 use super::path::{Below, OWN};
@@ -144,9 +144,14 @@ impl Record {
     }
 }
 
-/// The folder of a scope's records and logs.
+/// The folder of a scope's records.
 pub(crate) fn folder(scope: &Scope) -> Vec<String> {
     vec![OWN.to_owned(), scope.channel.to_string(), scope.member.to_string()]
+}
+
+/// The folder of the logs of what a member ordered first at a place.
+pub(crate) fn log_folder(scope: &Scope, origin: &Origin) -> Vec<String> {
+    vec![OWN.to_owned(), origin.channel.to_string(), scope.member.to_string()]
 }
 
 fn file(name: &ResourceName) -> String {
@@ -197,18 +202,54 @@ fn load_folder(tree: &Tree, folder: &[String]) -> Result<BTreeMap<ResourceName, 
     Ok(all)
 }
 
-/// Reads what can be read of all records below the root, with the channel of each.
-pub(crate) fn load_everywhere(tree: &Tree) -> Result<Vec<(Channel, Record)>, TreeError> {
+/// What another channel has left of something, as the records say.
+#[derive(Debug)]
+pub(crate) enum Left<'a> {
+    /// It still has it; its own name of it.
+    Held(String),
+    /// It is nobody's. A process that runs on has a record.
+    Released(Option<&'a Record>),
+}
+
+/// Finds what other resources' records say of the thing that was ordered first at a place.
+pub(crate) fn left<'a>(all: &'a [(Scope, Record)], scope: &Scope, name: &ResourceName, origin: &Origin) -> Left<'a> {
+    let external = origin.to_string();
+    let mut released = None;
+    for (holder, record) in all {
+        if record.external != external || (holder, &record.name) == (scope, name) || holder.member != scope.member {
+            continue;
+        }
+        if record.stage != Stage::Released {
+            return Left::Held(format!("{}/{}", holder.channel, record.name));
+        }
+        // Of several that had it one after the other, the one that started it last knows its process.
+        let newer = |before: &&Record| started(before) >= started(record);
+        released = released.filter(newer).or(Some(record));
+    }
+    Left::Released(released)
+}
+
+fn started(record: &Record) -> u64 {
+    match &record.thing {
+        Thing::Service(started) => started.started,
+        Thing::Directory { .. } | Thing::File { .. } => 0,
+    }
+}
+
+/// Reads what can be read of all records below the root, with the scope of each.
+pub(crate) fn load_everywhere(tree: &Tree) -> Result<Vec<(Scope, Record)>, TreeError> {
     let mut all = Vec::new();
     let own = OWN.to_owned();
     for channel in tree.list(std::slice::from_ref(&own))? {
         let Ok(name) = Channel::new(channel.as_str()) else { continue };
-        for member in tree.list(&[own.clone(), channel.clone()])? {
-            if MemberId::new(member.as_str()).is_err() {
-                continue;
-            }
-            let records = load_folder(tree, &[own.clone(), channel.clone(), member])?;
-            all.extend(records.into_values().flatten().map(|record| (name.clone(), record)));
+        for folder in tree.list(&[own.clone(), channel.clone()])? {
+            let Ok(member) = MemberId::new(folder.as_str()) else { continue };
+            let scope = Scope {
+                channel: name.clone(),
+                member,
+            };
+            let records = load_folder(tree, &[own.clone(), channel.clone(), folder])?;
+            all.extend(records.into_values().flatten().map(|record| (scope.clone(), record)));
         }
     }
     Ok(all)

@@ -73,7 +73,8 @@ pub(crate) fn script(site: &Site, scope: &Scope, resource: &Resource, typed: &Ty
         message,
     };
     let mut writer = Writer::default();
-    let own = Below::resource(&scope.channel, &resource.name).to_string();
+    let origin = super::origin(scope, resource);
+    let own = Below::resource(&origin).to_string();
     let place = |writer: &mut Writer, directory: Option<&Text>| match directory {
         None => Ok(None),
         Some(Text::Literal(text)) => files::folder(site, scope, text)
@@ -101,15 +102,15 @@ pub(crate) fn script(site: &Site, scope: &Scope, resource: &Resource, typed: &Ty
         }
         Typed::Service(spec) => {
             let folder = match place(&mut writer, spec.directory.as_ref())? {
-                None => quoted(scope.channel.as_str()),
+                None => quoted(origin.channel.as_str()),
                 Some(folder) => folder,
             };
-            let log = format!("{}/{}.log", record::folder(scope).join("/"), resource.name);
+            let log = format!("{}/{}.log", record::log_folder(scope, &origin).join("/"), origin.resource);
             writer.line(format!("log=\"$CHARTER_ROOT\"/{}", quoted(&log)));
             writer.line(format!("cd -- {folder}"));
             let mut words = vec!["exec env -i".to_owned(), format!("PATH={}", quoted(PATH))];
             words.push("CHARTER_ROOT=\"$CHARTER_ROOT\"".to_owned());
-            words.push(format!("CHARTER_OWNER={}", quoted(&super::process::owner(scope, &resource.name))));
+            words.push(format!("CHARTER_OWNER={}", quoted(&super::process::owner(scope, &origin))));
             match spec.port {
                 None => {}
                 Some(Port::Fixed(port)) => words.push(format!("PORT={port}")),

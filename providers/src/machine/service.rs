@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use state::canonical::Digest;
 use state::ids::{ResourceName, SecretName};
 use state::observation::{FieldDrift, Observation};
-use state::resource::{Outputs, Resource};
+use state::resource::{Origin, Outputs, Resource};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -101,7 +101,7 @@ pub(crate) fn plan(site: &Site, scope: &Scope, resource: &Resource, spec: &Servi
         env.insert(key.clone(), value);
     }
     let directory = match &spec.directory {
-        None => Below::channel(&scope.channel),
+        None => Below::channel(&super::origin(scope, resource).channel),
         Some(text) => {
             let text = literal("directory", text).map_err(wrong)?;
             files::folder(site, scope, text).map_err(|error| wrong(format!("directory: {error}")))?
@@ -360,15 +360,15 @@ fn log_name(name: &ResourceName) -> String {
     format!("{name}.log")
 }
 
-fn log_path(site: &Site, scope: &Scope, name: &ResourceName) -> String {
-    let folder = record::folder(scope)
+fn log_path(site: &Site, scope: &Scope, origin: &Origin) -> String {
+    let folder = record::log_folder(scope, origin)
         .iter()
         .fold(site.tree.root().to_owned(), |all, part| all.join(part));
-    folder.join(log_name(name)).display().to_string()
+    folder.join(log_name(&origin.resource)).display().to_string()
 }
 
-fn outputs(site: &Site, scope: &Scope, name: &ResourceName, port: Option<u16>) -> Outputs {
-    let mut all = Outputs::from([output("log", log_path(site, scope, name))]);
+fn outputs(site: &Site, scope: &Scope, origin: &Origin, port: Option<u16>) -> Outputs {
+    let mut all = Outputs::from([output("log", log_path(site, scope, origin))]);
     if let Some(port) = port {
         all.extend([output("address", format!("127.0.0.1:{port}")), output("port", port)]);
     }
@@ -383,13 +383,13 @@ fn state(found: &str) -> FieldDrift {
 pub(crate) fn observe(
     site: &Site,
     scope: &Scope,
-    name: &ResourceName,
+    origin: &Origin,
     record: Option<&Record>,
     processes: &Processes,
     plan: Option<&Plan>,
 ) -> (Observation, Option<Probe>) {
-    let owner = process::owner(scope, name);
-    let external = super::external(scope, name);
+    let owner = process::owner(scope, origin);
+    let external = origin.to_string();
     let started = record.and_then(|record| match &record.thing {
         Thing::Service(started) => Some(started),
         _ => None,
@@ -398,7 +398,7 @@ pub(crate) fn observe(
     let there = |owned: bool, port: Option<u16>, drift: Vec<FieldDrift>| Observation::Present {
         external: external.clone(),
         owned,
-        outputs: outputs(site, scope, name, port),
+        outputs: outputs(site, scope, origin, port),
         drift,
         replace: None,
     };

@@ -100,6 +100,7 @@ impl Bench {
         let wanted = Wanted {
             name: &resource.name,
             kind: &resource.kind,
+            origin: resource.origin.as_deref(),
             resource: Some(resource),
         };
         self.machine

@@ -124,6 +124,7 @@ async fn can_see(config: &Config) -> Result<(), CliError> {
                 .map(|(name, entry)| Wanted {
                     name,
                     kind: &entry.resource.kind,
+                    origin: entry.resource.origin.as_deref(),
                     resource: None,
                 })
                 .collect();

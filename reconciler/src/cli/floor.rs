@@ -38,6 +38,18 @@ impl Floor {
         })
     }
 
+    /// Turns to another channel of the same member, and gives the one before.
+    pub(crate) fn turn(&mut self, channel: Channel) -> Result<Channel, CliError> {
+        let followed = self.config.channels();
+        if !followed.contains(&channel) {
+            let all: Vec<&str> = followed.iter().map(AsRef::as_ref).collect();
+            return Err(
+                CliError::new(format!("{} does not follow {channel}", self.config.member)).next(format!("it follows {}", all.join(", ")))
+            );
+        }
+        Ok(std::mem::replace(&mut self.channel, channel))
+    }
+
     /// The member's voice on the channel.
     pub(crate) fn voice(&self) -> Voice<'_> {
         Voice {

@@ -3,10 +3,10 @@
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
-use state::acts::imports::{Import, ImportRecord, Origin, PREFIX};
+use state::acts::imports::{Import, ImportRecord, PREFIX};
 use state::ids::{Channel, MemberId, ResourceName};
 use state::report::Condition;
-use state::resource::Outputs;
+use state::resource::{Origin, Outputs};
 
 use super::error::{CliError, Exit};
 use super::floor::Floor;

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::json;
+use state::acts::handovers::HandOverRecord;
 use state::acts::life::{ENDING, EndingRecord, PartRecord, Why};
 use state::canonical::Digest;
+use state::desired::{DesiredState, Ordered};
 use state::git::{CommitId, Store};
 use state::ids::{Channel, Kind, MemberId, ResourceName};
 use state::paths;
 use state::report::{Condition, ResourceStatus};
-use state::resource::OnRetire;
+use state::resource::{OnRetire, Origin};
 use state::time::Timestamp;
 
 use super::error::{CliError, Doing, Exit};
@@ -134,10 +136,13 @@ struct Fate {
     resource: ResourceName,
     kind: Kind,
     owner: MemberId,
-    /// `destroyed`, `kept`, `destroyed against the agreement`, `not yet`, `could not be destroyed` or `nobody said`.
+    /// `destroyed`, `kept`, `carried`, `destroyed against the agreement`, `not yet`, `could not be destroyed` or `nobody said`.
     fate: &'static str,
     /// What was agreed: `delete` or `retain`.
     agreed: OnRetire,
+    /// Where it goes on, if it was carried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    carried: Option<Origin>,
     /// The owner's words.
     why: Option<String>,
     /// The commit on `reported` with the signed report that says so.
@@ -171,16 +176,18 @@ pub(crate) fn destruction(global: &Global) -> Result<Exit, CliError> {
         });
         for gone in view.desired.retired().values() {
             let resource = &gone.resource;
+            let carried = carried(&view.desired, gone);
             let (status, commit) = last_word(&store, &view, &resource.owner, &resource.name)?;
             let fate = match status.as_ref().map(|status| status.condition) {
                 Some(Condition::Deleted) if resource.on_retire == OnRetire::Retain => "destroyed against the agreement",
                 Some(Condition::Deleted) => "destroyed",
+                Some(Condition::Retained) if carried.is_some() => "carried",
                 Some(Condition::Retained) => "kept",
                 Some(Condition::Failed | Condition::Denied | Condition::Unknown) => "could not be destroyed",
                 Some(_) => "not yet",
                 None => "nobody said",
             };
-            if !matches!(fate, "destroyed" | "kept") {
+            if !matches!(fate, "destroyed" | "kept" | "carried") {
                 exit = Exit::Difference;
             }
             all.push(Fate {
@@ -190,6 +197,7 @@ pub(crate) fn destruction(global: &Global) -> Result<Exit, CliError> {
                 owner: resource.owner.clone(),
                 fate,
                 agreed: resource.on_retire,
+                carried,
                 why: status.as_ref().and_then(|status| status.why.clone()),
                 commit,
                 order: resource.digest().ok(),
@@ -206,8 +214,9 @@ pub(crate) fn destruction(global: &Global) -> Result<Exit, CliError> {
             fate.owner.to_string(),
             fate.resource.to_string(),
             fate.kind.to_string(),
-            match &fate.why {
-                Some(why) if fate.fate == "could not be destroyed" => format!("{}: {why}", fate.fate),
+            match (&fate.why, &fate.carried) {
+                (_, Some(there)) if fate.fate == "carried" => format!("carried on as {there}"),
+                (Some(why), _) if fate.fate == "could not be destroyed" => format!("{}: {why}", fate.fate),
                 _ => fate.fate.to_owned(),
             },
             fate.commit
@@ -219,6 +228,16 @@ pub(crate) fn destruction(global: &Global) -> Result<Exit, CliError> {
         all.iter().map(row).collect(),
     );
     Ok(exit)
+}
+
+/// Where something goes on that another version carries.
+fn carried(desired: &DesiredState, gone: &Ordered) -> Option<Origin> {
+    let tx = gone.retired.as_ref()?.tx_id.as_str();
+    let hand_over = &desired.records().of::<HandOverRecord>(tx)?.hand_over;
+    Some(Origin {
+        channel: hand_over.to.clone(),
+        resource: hand_over.carried.get(&gone.resource.name)?.clone(),
+    })
 }
 
 /// The last thing that an owner's signed reports say of a resource, and the commit that holds it. What is gone is said once, and leaves

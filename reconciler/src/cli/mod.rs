@@ -8,6 +8,7 @@ mod channel;
 mod down;
 mod error;
 mod floor;
+mod handover;
 mod history;
 mod import;
 mod ledger;
@@ -204,6 +205,8 @@ enum Command {
         #[command(subcommand)]
         command: import::ImportCommand,
     },
+    /// Hands a member's resources over to another version of the DAO: each is carried on as it is, replaced, or retired.
+    Handover(handover::HandOverArgs),
     /// Gives what a member owns to another: proposing, approving, accepting.
     Transfer {
         #[command(subcommand)]
@@ -414,6 +417,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Submit { file: None, .. } => submit::pending(global).await,
         Command::Approvals { command } => approvals::run(global, &command).await,
         Command::Import { command } => import::run(global, &command).await,
+        Command::Handover(args) => handover::run(global, &args).await,
         Command::Transfer { command } => transfer::run(global, &command).await,
         Command::Silence => life::silence(global),
         Command::Close { silent } => life::close(global, &silent).await,

@@ -202,8 +202,9 @@ fn absent<'a>(ordered: &'a Ordered, entry: Option<&Entry>, known: &Known<'_>) ->
 }
 
 fn foreign<'a>(ordered: &'a Ordered, external: &str, drift: &[FieldDrift], replace: Option<&str>) -> Verdict<'a> {
-    // What came with a transfer is taken over: its former owner let go of it.
-    if !ordered.resource.adopt && ordered.transferred.is_none() {
+    // What came with a transfer or from another version is taken over: who had it let go of it.
+    let resource = &ordered.resource;
+    if !resource.adopt && resource.origin.is_none() && ordered.transferred.is_none() {
         return denied(format!(
             "{external} exists and is not Charter's: remove it, or amend the resource with adopt: true"
         ));
@@ -224,13 +225,22 @@ fn foreign<'a>(ordered: &'a Ordered, external: &str, drift: &[FieldDrift], repla
             ordered,
             action: Action::Adopt,
             external: Some(external.to_owned()),
-            why: vec!["it is there, is not Charter's, and the order says adopt".to_owned(), asked(ordered)],
+            why: vec![taken_over(ordered), asked(ordered)],
             tx: Some(ordered.last().position),
             changes,
             condition: Condition::Pending,
         },
         Vec::new(),
     )
+}
+
+/// Why what is there and nobody's may be taken over.
+fn taken_over(ordered: &Ordered) -> String {
+    match &ordered.resource.origin {
+        Some(origin) => format!("it is carried on from {origin}, which has let go of it"),
+        None if ordered.transferred.is_some() => "it is there, and its former owner has let go of it".to_owned(),
+        None => "it is there, is not Charter's, and the order says adopt".to_owned(),
+    }
 }
 
 fn present<'a>(

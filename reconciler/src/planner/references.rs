@@ -12,7 +12,7 @@ use state::inventory::{Entry, Inventory};
 use state::observation::Observation;
 use state::report::Condition;
 use state::reported::ReportedState;
-use state::resource::{Outputs, Resource};
+use state::resource::{Origin, Outputs, Resource};
 use state::spec::{Reference, Spec, Unresolved};
 
 use super::alongside::Alongside;
@@ -75,6 +75,8 @@ pub struct OwnedWanted<'a> {
     pub name: &'a ResourceName,
     /// What it is outside: for something that was ordered anew as another kind, still the old one.
     pub kind: &'a Kind,
+    /// Where it was ordered first, if it was carried here.
+    pub origin: Option<&'a Origin>,
     /// What to compare with; none when values are not known yet, and for what is going.
     pub resource: Option<Cow<'a, Resource>>,
 }
@@ -85,6 +87,7 @@ impl OwnedWanted<'_> {
         Wanted {
             name: self.name,
             kind: self.kind,
+            origin: self.origin,
             resource: self.resource.as_deref(),
         }
     }
@@ -120,6 +123,7 @@ pub fn wanted<'a>(
             _ => OwnedWanted {
                 name,
                 kind: &ordered.resource.kind,
+                origin: ordered.resource.origin.as_deref(),
                 resource: comparable(&ordered.resource, entry, &known)?,
             },
         });
@@ -136,6 +140,7 @@ pub fn wanted<'a>(
             all.push(OwnedWanted {
                 name,
                 kind: &ordered.resource.kind,
+                origin: ordered.resource.origin.as_deref(),
                 resource: comparable(&ordered.resource, None, &known)?,
             });
         }
@@ -161,6 +166,7 @@ fn going(entry: &Entry) -> OwnedWanted<'_> {
     OwnedWanted {
         name: &entry.resource.name,
         kind: &entry.resource.kind,
+        origin: entry.resource.origin.as_deref(),
         resource: None,
     }
 }
@@ -204,6 +210,7 @@ pub(super) fn with_spec(resource: &Resource, spec: Spec) -> Resource {
         on_drift: resource.on_drift,
         protect: resource.protect,
         adopt: resource.adopt,
+        origin: resource.origin.clone(),
     }
 }
 
@@ -232,6 +239,7 @@ fn same_frame(a: &Resource, b: &Resource) -> bool {
         && a.on_drift == b.on_drift
         && a.protect == b.protect
         && a.adopt == b.adopt
+        && a.origin == b.origin
 }
 
 /// How an applied specification stands to an order with references.

@@ -278,6 +278,7 @@ fn orphaned(input: &Input<'_>, orphan: &Orphan, draft: &mut Draft) -> Result<(),
             on_drift: OnDrift::default(),
             protect: false,
             adopt: false,
+            origin: None,
         },
     };
     let mut why = vec!["it was found by its owner label, and nobody wants it any more".to_owned()];

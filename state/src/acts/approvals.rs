@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::handovers::{self, HandOver};
 use super::{ActRefusal, Effect, Fault, Source, Taken, life};
 use crate::agreement::Agreement;
 use crate::ids::{MemberId, ResourceName, TxId};
-use crate::records::{self, Books, Submitted};
+use crate::records::{self, Books, Record, Submitted};
 use crate::resource::Resource;
 use crate::rules::clauses::{approvals, approved};
 use crate::rules::{self, Change, CheckError, Verdict};
@@ -32,6 +33,11 @@ pub enum Wanted {
         /// Their names.
         resources: Vec<ResourceName>,
     },
+    /// Resources that another version of the DAO carries on, replaces, or does without.
+    HandOver {
+        /// What becomes of which, and where.
+        hand_over: HandOver,
+    },
 }
 
 impl Wanted {
@@ -41,15 +47,17 @@ impl Wanted {
             Wanted::Order { resources } => Change::Order(resources),
             Wanted::Amend { resources } => Change::Amend(resources),
             Wanted::Retire { resources } => Change::Retire(resources),
+            Wanted::HandOver { hand_over } => Change::HandOver(hand_over),
         }
     }
 
-    /// What it does: `order`, `amend` or `retire`.
+    /// What it does: `order`, `amend`, `retire` or `hand over`.
     pub fn verb(&self) -> &'static str {
         match self {
             Wanted::Order { .. } => "order",
             Wanted::Amend { .. } => "amend",
             Wanted::Retire { .. } => "retire",
+            Wanted::HandOver { .. } => "hand over",
         }
     }
 
@@ -58,14 +66,21 @@ impl Wanted {
         match self {
             Wanted::Order { resources } | Wanted::Amend { resources } => resources.iter().map(|resource| &resource.name).collect(),
             Wanted::Retire { resources } => resources.iter().collect(),
+            Wanted::HandOver { hand_over } => hand_over.leaving().map(|(name, _)| name).collect(),
         }
     }
 
-    fn effect(self, by: MemberId) -> Effect {
-        match self {
+    /// What it does in a transaction with which it is in force, asked for by a member.
+    fn taken(self, source: &Source<'_>, by: MemberId) -> Taken {
+        let change = match self {
             Wanted::Order { resources } => Effect::Order(by, resources),
             Wanted::Amend { resources } => Effect::Amend(by, resources),
             Wanted::Retire { resources } => Effect::Retire(by, resources),
+            Wanted::HandOver { hand_over } => return handovers::taken(source, by, hand_over),
+        };
+        Taken {
+            records: Vec::new(),
+            changes: vec![change],
         }
     }
 }
@@ -228,6 +243,9 @@ fn refused<E>(refusal: ApprovalRefusal) -> CheckError<E> {
 pub(super) fn propose<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, wanted: &Wanted) -> Result<Taken, CheckError<B::Error>> {
     let by = source.by();
     let agreement = life::acting(books, by)?;
+    if let Wanted::HandOver { hand_over } = wanted {
+        handovers::check(source, hand_over)?;
+    }
     match rules::check(books, Some(&agreement), by, source.submitted.at, wanted.change())? {
         Verdict::Now => Err(refused(ApprovalRefusal::NotNeeded)),
         Verdict::Awaits(_) => Ok(Taken::record(ProposalRecord {
@@ -299,11 +317,9 @@ pub(super) fn approve<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, nam
         how: Settlement::InForce,
         by: source.submitted.clone(),
     });
-    let effect = record.wanted.clone().effect(proposer);
-    Ok(Taken {
-        changes: vec![effect],
-        ..Taken::record(record)
-    })
+    let mut taken = record.wanted.clone().taken(source, proposer);
+    taken.records.insert(0, record.any());
+    Ok(taken)
 }
 
 /// Rejects a proposal; when too few are left who could approve it, it is settled.

@@ -8,9 +8,9 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{ActRefusal, Fault, Source, Taken, life};
-use crate::ids::{Channel, MemberId, OutputName, ResourceName};
+use crate::ids::{MemberId, OutputName, ResourceName};
 use crate::records::{self, Books, Submitted};
-use crate::resource::Outputs;
+use crate::resource::{Origin, Outputs};
 use crate::rules::{CheckError, Refusal};
 
 /// What the name of every import begins with, and of no resource: nothing that is ordered can take an import's place.
@@ -21,16 +21,6 @@ pub const MAX_OUTPUTS: usize = 32;
 pub const MAX_TEXT: usize = 4_096;
 /// The largest whole number of an output: 2^53 − 1.
 const MAX_INTEGER: u64 = (1 << 53) - 1;
-
-/// Where something is imported from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Origin {
-    /// The channel.
-    pub channel: Channel,
-    /// The resource there.
-    pub resource: ResourceName,
-}
 
 /// What a member passes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

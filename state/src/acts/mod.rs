@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod agreed;
 pub mod approvals;
 pub mod distributions;
+pub mod handovers;
 pub mod imports;
 pub mod keys;
 pub mod life;
@@ -122,6 +123,9 @@ pub enum ActRefusal {
     /// An import.
     #[error(transparent)]
     Import(#[from] imports::ImportRefusal),
+    /// A hand-over.
+    #[error(transparent)]
+    HandOver(#[from] handovers::HandOverRefusal),
     /// The event is none of these.
     #[error("the event is not an act that this Charter knows")]
     Unknown,
@@ -142,6 +146,7 @@ impl ActRefusal {
             ActRefusal::Transfer(refusal) => refusal.fault(),
             ActRefusal::Distribution(refusal) => refusal.fault(),
             ActRefusal::Import(refusal) => refusal.fault(),
+            ActRefusal::HandOver(refusal) => refusal.fault(),
             ActRefusal::Unknown => Fault::Bad,
         }
     }
@@ -160,6 +165,7 @@ impl ActRefusal {
             ActRefusal::Transfer(refusal) => refusal.reason(),
             ActRefusal::Distribution(refusal) => refusal.reason(),
             ActRefusal::Import(refusal) => refusal.reason(),
+            ActRefusal::HandOver(refusal) => refusal.reason(),
             ActRefusal::Unknown => "the event is not an act",
         }
     }
@@ -198,6 +204,7 @@ pub fn take<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, body: &EventB
         EventBody::ProfitDistributed(distribution) => distributions::distribute(books, source, distribution),
         EventBody::Imported(import) => imports::import(books, source, import),
         EventBody::ImportDropped(named) => imports::drop(books, source, named),
+        EventBody::HandedOver(said) => handovers::hand_over(books, source, said),
         EventBody::MemberRegistered { .. }
         | EventBody::AgreementConstituted { .. }
         | EventBody::AgreementAccepted { .. }

@@ -193,8 +193,7 @@ pub(crate) fn hold<V: View + ?Sized>(
     };
     let refused = |breach| CheckError::Refused(super::Refusal::Clause(breach));
     let (Change::Order(resources) | Change::Amend(resources)) = change else {
-        let Change::Retire(names) = change else { return Ok(()) };
-        for name in names {
+        for (name, _) in change.leaving() {
             if let Some(present) = view.ordered(name).map_err(CheckError::View)? {
                 let resource = &present.resource;
                 may_order(clauses, name, &resource.kind, &resource.owner, by).map_err(refused)?;
@@ -273,10 +272,10 @@ pub fn approvals<V: View + ?Sized>(view: &mut V, agreement: &Agreement, change: 
                 }
             }
         }
-        Change::Retire(names) => {
-            for name in names {
+        Change::Retire(_) | Change::HandOver(_) => {
+            for (name, kept) in change.leaving() {
                 if let Some(present) = view.ordered(name)? {
-                    if present.resource.protect {
+                    if present.resource.protect && !kept {
                         falls(&[ChangeKind::Retire, ChangeKind::DestroyProtected], &present.resource.kind);
                     } else {
                         falls(&[ChangeKind::Retire], &present.resource.kind);

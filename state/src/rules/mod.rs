@@ -6,7 +6,8 @@ mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::acts::{imports, life};
+use crate::acts::handovers::HandOver;
+use crate::acts::{handovers, imports, life};
 use crate::agreement::{Agreement, Role};
 use crate::canonical::Digest;
 use crate::ids::{MemberId, MspId, ResourceName};
@@ -81,6 +82,19 @@ pub enum Change<'a> {
     Amend(&'a [Resource]),
     /// Resources that are no longer wanted.
     Retire(&'a [ResourceName]),
+    /// Resources that another version of the DAO carries on, replaces, or does without.
+    HandOver(&'a HandOver),
+}
+
+impl<'a> Change<'a> {
+    /// The resources that are no longer wanted with it, each with whether it is kept and carried on elsewhere.
+    pub(crate) fn leaving(self) -> Vec<(&'a ResourceName, bool)> {
+        match self {
+            Change::Order(_) | Change::Amend(_) => Vec::new(),
+            Change::Retire(names) => names.iter().map(|name| (name, false)).collect(),
+            Change::HandOver(hand_over) => hand_over.leaving().collect(),
+        }
+    }
 }
 
 /// Checks that a member may bind its name to its MSP: each is bound once.
@@ -226,18 +240,34 @@ pub(crate) fn approved<V: Books + ?Sized>(
         }
     }
     match change {
-        Change::Order(resources) => order(view, agreement, resources)?,
+        Change::Order(resources) => order(view, agreement, by, resources)?,
         Change::Amend(resources) => amend(view, agreement, by, resources)?,
-        Change::Retire(names) => retire(view, agreement, by, names)?,
+        Change::Retire(_) => retire(view, agreement, by, &change.leaving())?,
+        Change::HandOver(hand_over) => {
+            handovers::own(view, by, hand_over)?;
+            retire(view, agreement, by, &change.leaving())?;
+        }
     }
     clauses::hold(view, agreement, by, change)
 }
 
-fn order<V: Books + ?Sized>(view: &mut V, agreement: &Agreement, resources: &[Resource]) -> Result<(), CheckError<V::Error>> {
+fn order<V: Books + ?Sized>(
+    view: &mut V,
+    agreement: &Agreement,
+    by: &MemberId,
+    resources: &[Resource],
+) -> Result<(), CheckError<V::Error>> {
     let batch = unique(resources)?;
     for resource in resources {
         if resource.name.as_str().starts_with(imports::PREFIX) {
             return Err(Refusal::Reserved(resource.name.clone()).into());
+        }
+        if resource.origin.is_some() && resource.owner != *by {
+            return Err(Refusal::Origin {
+                resource: resource.name.clone(),
+                owner: resource.owner.clone(),
+            }
+            .into());
         }
         if view.ordered(&resource.name).map_err(CheckError::View)?.is_some() {
             return Err(Refusal::Exists(resource.name.clone()).into());
@@ -290,6 +320,13 @@ fn amend<V: Books + ?Sized>(
             }
             .into());
         }
+        if present.resource.origin != resource.origin {
+            return Err(Refusal::Fixed {
+                resource: name.clone(),
+                field: "origin",
+            }
+            .into());
+        }
         // An export that others' resources refer to has to stay.
         if let Some(lost) = present.resource.exports.difference(&resource.exports).next() {
             for dependent in view.dependents(name).map_err(CheckError::View)? {
@@ -318,22 +355,22 @@ fn retire<V: View + ?Sized>(
     view: &mut V,
     agreement: &Agreement,
     by: &MemberId,
-    names: &[ResourceName],
+    leaving: &[(&ResourceName, bool)],
 ) -> Result<(), CheckError<V::Error>> {
     let mut going = BTreeSet::new();
-    items(names.len())?;
-    for name in names {
-        if !going.insert(name) {
-            return Err(Refusal::Twice(name.clone()).into());
+    items(leaving.len())?;
+    for (name, _) in leaving {
+        if !going.insert(*name) {
+            return Err(Refusal::Twice((*name).clone()).into());
         }
     }
-    for name in names {
+    for (name, kept) in leaving.iter().copied() {
         let present = view
             .ordered(name)
             .map_err(CheckError::View)?
             .ok_or_else(|| Refusal::Missing(name.clone()))?;
         allowed(&present, by)?;
-        if present.resource.protect && !clauses::can_destroy(agreement, &present.resource.kind) {
+        if present.resource.protect && !kept && !clauses::can_destroy(agreement, &present.resource.kind) {
             return Err(Refusal::Protected(name.clone()).into());
         }
         let mut left = view.dependents(name).map_err(CheckError::View)?;

@@ -92,13 +92,21 @@ pub enum Refusal {
         /// Who asks.
         by: MemberId,
     },
-    /// Kind and owner stay.
+    /// Kind, owner and origin stay.
     #[error("resource {resource}: {field} can't be amended; retire it and order it anew")]
     Fixed {
         /// The resource.
         resource: ResourceName,
-        /// `kind` or `owner`.
+        /// `kind`, `owner` or `origin`.
         field: &'static str,
+    },
+    /// Another's thing is not carried over.
+    #[error("resource {resource}: only its owner {owner} can say that it carries it over from elsewhere (origin)")]
+    Origin {
+        /// The resource.
+        resource: ResourceName,
+        /// Its owner.
+        owner: MemberId,
     },
     /// A dependency that is nowhere.
     #[error("resource {resource} depends on {on}, which does not exist")]

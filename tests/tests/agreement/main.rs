@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests and what they share")]
 
 mod clauses;
+mod handovers;
 mod imports;
 mod life;
 mod market;

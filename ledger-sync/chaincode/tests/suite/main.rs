@@ -5,6 +5,7 @@
 mod channel;
 mod clauses;
 mod distributions;
+mod handovers;
 mod imports;
 mod life;
 mod market;

@@ -97,6 +97,11 @@ fn a_try() -> impl Strategy<Value = Try> {
             let outputs: serde_json::Map<String, Value> = outputs.into_iter().map(|output| (output.to_owned(), json!("x"))).collect();
             ("import", json!({ "name": format!("import-{name}"), "from": { "channel": "older", "resource": "a" }, "outputs": outputs }))
         }),
+        2 => (resource_name(), resource_name(), 0..3usize, 0..8usize).prop_map(|(name, other, what, to)| {
+            let becomes = ["carried", "replaced", "retired"][what];
+            let of = if what == 2 { json!([name]) } else { json!({ name: other }) };
+            ("hand_over", json!({ "to": if to == 0 { "air" } else { "dao-2" }, becomes: of }))
+        }),
         1 => resource_name().prop_map(|name| ("drop_import", json!({ "name": format!("import-{name}") }))),
         1 => Just(("constitute", agreement())),
         1 => any::<bool>().prop_map(|right| {
@@ -176,6 +181,7 @@ fn lawless(channel: &Channel, attempt: &Try) -> Option<EventBody> {
         "expire" => EventBody::AgreementExpired(serde_json::from_value(attempt.argument.clone()).ok()?),
         "end" => EventBody::EndAsked(serde_json::from_value(attempt.argument.clone()).ok()?),
         "import" => EventBody::Imported(serde_json::from_value(attempt.argument.clone()).ok()?),
+        "hand_over" => EventBody::HandedOver(serde_json::from_value(attempt.argument.clone()).ok()?),
         "drop_import" => EventBody::ImportDropped(serde_json::from_value(attempt.argument.clone()).ok()?),
         "distribute" => EventBody::ProfitDistributed(serde_json::from_value(attempt.argument.clone()).ok()?),
         "retract" => EventBody::ChangeWithdrawn(serde_json::from_value(attempt.argument.clone()).ok()?),

@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use state::canonical::Digest;
 use state::ids::ResourceName;
-use state::resource::{OnRetire, Resource};
+use state::resource::{OnRetire, Origin, Resource};
 
 use super::super::process::{self, End, Label, Labelled, Processes, Start};
-use super::super::record::{self, Record, RecordError, Stage, Started, Thing};
+use super::super::record::{self, Left, Record, RecordError, Stage, Started, Thing};
 use super::super::spec::Port;
 use super::super::tree::{FOLDER_MODE, TreeError};
 use super::super::{Hindrance, Made, Site, failed};
@@ -37,18 +37,20 @@ struct Case<'a> {
     site: &'a Site,
     scope: &'a Scope,
     name: &'a ResourceName,
+    origin: &'a Origin,
     owner: String,
     external: String,
 }
 
 impl<'a> Case<'a> {
-    fn new(site: &'a Site, scope: &'a Scope, name: &'a ResourceName) -> Self {
+    fn new(site: &'a Site, scope: &'a Scope, name: &'a ResourceName, origin: &'a Origin) -> Self {
         Self {
             site,
             scope,
             name,
-            owner: process::owner(scope, name),
-            external: super::super::external(scope, name),
+            origin,
+            owner: process::owner(scope, origin),
+            external: origin.to_string(),
         }
     }
 
@@ -63,6 +65,15 @@ impl<'a> Case<'a> {
     fn forget(&self) -> Result<(), ProviderError> {
         let gone = |error: TreeError| failed("delete", &self.external, error);
         record::forget(&self.site.tree, self.scope, self.name).map_err(gone)
+    }
+
+    /// Whether what carries this label is what another resource has, under the name that it had first.
+    fn is_anothers(&self) -> Result<bool, ProviderError> {
+        let all = record::load_everywhere(&self.site.tree).map_err(|error| failed("look for", &self.external, error))?;
+        Ok(match record::left(&all, self.scope, self.name, self.origin) {
+            Left::Held(_) => true,
+            Left::Released(record) => record.is_some(),
+        })
     }
 
     fn refuse_closed(&self, view: &View<'_>) -> Result<(), ProviderError> {
@@ -115,7 +126,7 @@ impl<'a> Case<'a> {
             start: first.label.start.clone(),
             command: Vec::new(),
             env: Default::default(),
-            directory: super::Below::channel(&self.scope.channel),
+            directory: super::Below::channel(&self.origin.channel),
             port: first.label.port,
             grace,
             process: Some(first.id),
@@ -143,18 +154,20 @@ const LOST_GRACE: u64 = 10;
 
 /// Starts a service, keeps it, or stops it to start it anew.
 pub(crate) fn apply(site: &Site, scope: &Scope, resource: &Resource, record: Option<Record>, plan: &Plan) -> Result<Made, ProviderError> {
-    let case = Case::new(site, scope, &resource.name);
+    let origin = super::super::origin(scope, resource);
+    let case = Case::new(site, scope, &resource.name, &origin);
     let processes = case.scan()?;
     let mut record = record;
     if let Some(found) = &mut record
         && found.stage == Stage::Released
     {
         let lives = processes.of(&case.owner).next().is_some();
-        if lives && !resource.adopt {
+        if lives && !crate::adopts(resource) {
             return Err(ProviderError::NotOwned { external: case.external });
         }
         if lives {
             found.stage = Stage::Made;
+            found.on_retire = resource.on_retire;
             case.save(found)?;
         } else {
             record = None;
@@ -242,7 +255,7 @@ fn keep(case: &Case<'_>, resource: &Resource, plan: &Plan, record: Record, main:
 fn running(case: &Case<'_>, plan: &Plan, started: &Started) -> Result<Made, ProviderError> {
     Ok(Made::Running {
         external: case.external.clone(),
-        outputs: outputs(case.site, case.scope, case.name, started.port),
+        outputs: outputs(case.site, case.scope, case.origin, started.port),
         probe: plan
             .probe(case.site, started)
             .map_err(|error| failed("ask", &case.external, error))?,
@@ -259,7 +272,7 @@ fn start(case: &Case<'_>, resource: &Resource, plan: &Plan, last: Option<Record>
     };
     let secret = |error| failed("start", &case.external, error);
     let mut env = plan.environment(&case.site.config).map_err(secret)?;
-    tree.make_dirs(&[case.scope.channel.to_string()], FOLDER_MODE).map_err(trouble)?;
+    tree.make_dirs(&plan.directory.parts()[..1], FOLDER_MODE).map_err(trouble)?;
     match tree.dir(plan.directory.parts()) {
         Ok(_) => {}
         Err(error) if error.is_missing() => {
@@ -289,7 +302,11 @@ fn start(case: &Case<'_>, resource: &Resource, plan: &Plan, last: Option<Record>
     case.save(&record)?;
     env.extend(label.variables().into_iter().map(|(key, value)| (key.to_owned(), value)));
     let log = tree
-        .append_own(&record::folder(case.scope), &log_name(case.name), MAX_LOG)
+        .append_own(
+            &record::log_folder(case.scope, case.origin),
+            &log_name(&case.origin.resource),
+            MAX_LOG,
+        )
         .map_err(trouble)?;
     let directory = tree.absolute(&plan.directory);
     let what = Start {
@@ -341,7 +358,7 @@ fn pause(case: &Case<'_>, record: Record) -> Result<Option<Started>, ProviderErr
             let hindrance = Hindrance::Quick {
                 times: started.quick_ends,
                 seconds: left.as_secs() + 1,
-                log: log_path(case.site, case.scope, case.name),
+                log: log_path(case.site, case.scope, case.origin),
             };
             return Err(failed("start", &case.external, hindrance));
         }
@@ -385,15 +402,21 @@ fn port(case: &Case<'_>, plan: &Plan, last: Option<u16>) -> Result<Option<u16>, 
 }
 
 /// Stops a service, and forgets it when all its processes are gone.
-pub(crate) fn delete(site: &Site, scope: &Scope, name: &ResourceName, record: Option<Record>) -> Result<Deleted, ProviderError> {
-    let case = Case::new(site, scope, name);
+pub(crate) fn delete(
+    site: &Site,
+    scope: &Scope,
+    name: &ResourceName,
+    origin: &Origin,
+    record: Option<Record>,
+) -> Result<Deleted, ProviderError> {
+    let case = Case::new(site, scope, name, origin);
     let processes = case.scan()?;
     let record = match record {
         Some(record) if record.stage == Stage::Released => return Ok(Deleted::Gone),
         Some(record) => record,
         None => match processes.of(&case.owner).next() {
-            None => return Ok(Deleted::Gone),
-            Some(first) => case.remnant(first, LOST_GRACE),
+            Some(first) if !case.is_anothers()? => case.remnant(first, LOST_GRACE),
+            _ => return Ok(Deleted::Gone),
         },
     };
     let mut record = record;
@@ -408,8 +431,9 @@ pub(crate) fn delete(site: &Site, scope: &Scope, name: &ResourceName, record: Op
         let why = case.stop(&mut record, Which::All, &alive)?;
         return Ok(Deleted::Pending { why });
     }
-    let folder = record::folder(scope);
-    for log in [log_name(name), format!("{}.1", log_name(name))] {
+    let folder = record::log_folder(scope, origin);
+    let log = log_name(&origin.resource);
+    for log in [format!("{log}.1"), log] {
         site.tree
             .remove_own(&folder, &log)
             .map_err(|error| failed("delete", &case.external, error))?;
@@ -419,12 +443,19 @@ pub(crate) fn delete(site: &Site, scope: &Scope, name: &ResourceName, record: Op
 }
 
 /// Lets a service run on as nobody's.
-pub(crate) fn release(site: &Site, scope: &Scope, name: &ResourceName, record: Option<Record>) -> Result<(), ProviderError> {
-    let case = Case::new(site, scope, name);
+pub(crate) fn release(
+    site: &Site,
+    scope: &Scope,
+    name: &ResourceName,
+    origin: &Origin,
+    record: Option<Record>,
+) -> Result<(), ProviderError> {
+    let case = Case::new(site, scope, name, origin);
     let processes = case.scan()?;
     match (processes.of(&case.owner).next(), record) {
         (None, None) => Ok(()),
         (None, Some(_)) => case.forget(),
+        (Some(_), None) if case.is_anothers()? => Ok(()),
         (Some(first), record) => {
             let mut record = record.unwrap_or_else(|| case.remnant(first, LOST_GRACE));
             record.stage = Stage::Released;
