@@ -211,6 +211,13 @@ pub(crate) fn of_desired(event: &LedgerEvent, desired: &DesiredState) -> Text {
         }
         EventBody::TransferProposed(transfer) => {
             body.extend(transfer.resources.iter().map(|name| format!("- {name}")));
+            if transfer.place {
+                return Text {
+                    subject: bounded(format!("propose to give the place of {by} to {}", transfer.to)),
+                    body,
+                    trailers: Vec::new(),
+                };
+            }
             format!(
                 "propose to transfer {} of {by} to {}",
                 resources(transfer.resources.len()),
@@ -291,6 +298,7 @@ fn transfer(id: &TxId, done: &str, desired: &DesiredState, body: &mut Vec<String
     };
     body.extend(record.transfer.resources.iter().map(|name| format!("- {name}")));
     let standing = match (&record.done, &record.cancelled) {
+        (Some(_), _) if record.transfer.place => format!(": {} has the place of {}", record.transfer.to, record.proposed.by),
         (Some(_), _) => format!(": {} has it", record.transfer.to),
         (None, Some(_)) => String::new(),
         (None, None) => ": not in force yet".to_owned(),

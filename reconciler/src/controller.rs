@@ -475,7 +475,11 @@ impl Controller {
         let Some(record) = loaded.desired.agreement().filter(|record| record.in_force) else {
             return Ok(None);
         };
-        if record.agreement.party(member).is_none() {
+        // Who gave its place away still says what became of what it had.
+        let told = loaded.reported.members().get(member).is_none_or(|told| told.statuses.is_empty());
+        let had_something = !(told && outcome.statuses.is_empty() && actual.unreported().is_empty());
+        let leaving = || had_something && record.succeeded.iter().any(|one| one.from == *member);
+        if record.agreement.party(member).is_none() && !leaving() {
             return Ok(None);
         }
         let basis = Basis {

@@ -5,7 +5,7 @@ use ledger_sync::{Committed, EvaluateError, Ledger, SubmitError};
 use serde::{Deserialize, Serialize};
 use state::acts::approvals::ProposalRecord;
 use state::acts::handovers::{Becomes, HandOver};
-use state::agreement::Agreement;
+use state::agreement::{Agreement, Role};
 use state::canonical::{self, CanonicalError, Digest};
 use state::ids::{Channel, MemberId, ResourceName};
 use state::resource::Resource;
@@ -146,10 +146,15 @@ impl Voice<'_> {
                 what: format!("{} is registered", self.member),
             });
         }
+        self.register_as(party.role).await
+    }
+
+    /// Binds the member's name to its MSP, as somebody who brings this.
+    pub async fn register_as(&self, role: Role) -> Result<Said, SubmissionError> {
         let committed = self
-            .submit("register", &serde_json::json!({ "member": self.member, "role": party.role }))
+            .submit("register", &serde_json::json!({ "member": self.member, "role": role }))
             .await?;
-        Ok(said(format!("registered as {}", party.role), committed))
+        Ok(said(format!("registered as {role}"), committed))
     }
 
     /// Says something by one function of the chaincode; `what` tells people what it did.

@@ -294,6 +294,17 @@ impl Agreement {
         self.parties.iter().find(|party| party.member == *member)
     }
 
+    /// The same agreement with a member, of an MSP, in the place of one of its parties.
+    pub fn succeeded(&self, from: &MemberId, to: &MemberId, msp: &MspId) -> Self {
+        let mut agreement = self.clone();
+        for party in agreement.parties.iter_mut().filter(|party| party.member == *from) {
+            party.member = to.clone();
+            party.msp = msp.clone();
+        }
+        agreement.clauses = agreement.clauses.map(|clauses| clauses.succeeded(from, to));
+        agreement
+    }
+
     /// The digest that every member accepts.
     pub fn digest(&self) -> Result<Digest, CanonicalError> {
         canonical::digest(self)

@@ -244,6 +244,13 @@ pub struct TransferClause {
     /// How many parties have to approve, the giver among them. The taker has to accept it in any case.
     #[schemars(range(min = 1, max = 64))]
     pub need: u32,
+    /// Whether a party may give its whole place to a member that is none yet: its share, its voice and all that it owns.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub newcomers: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// How the agreement ends.
@@ -309,6 +316,31 @@ pub struct Clauses {
     /// Which reputation each party needs on the market for the others to accept it; none: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reputation: Option<ReputationClause>,
+}
+
+impl Clauses {
+    /// The same clauses with one member in the place of another.
+    pub(crate) fn succeeded(&self, from: &MemberId, to: &MemberId) -> Self {
+        let rename = |members: &mut BTreeSet<MemberId>| {
+            if members.remove(from) {
+                members.insert(to.clone());
+            }
+        };
+        let mut clauses = self.clone();
+        for order in &mut clauses.orders {
+            rename(&mut order.members);
+            rename(&mut order.owners);
+        }
+        for approval in &mut clauses.approvals {
+            rename(&mut approval.from);
+        }
+        for quota in &mut clauses.quotas {
+            if quota.owner.as_ref() == Some(from) {
+                quota.owner = Some(to.clone());
+            }
+        }
+        clauses
+    }
 }
 
 /// A clause makes no sense.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::acts::imports::ImportRecord;
+use crate::acts::transfers::Succession;
 use crate::acts::{self, Effect, Source};
 use crate::agreement::{Agreement, Role};
 use crate::canonical::{self, CanonicalError, Digest};
@@ -48,6 +49,23 @@ pub struct AgreementRecord {
     pub accepted: BTreeMap<MemberId, Provenance>,
     /// Whether every party has accepted.
     pub in_force: bool,
+    /// The newcomers that took parties' places since, the last one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub succeeded: Vec<Succeeded<Provenance>>,
+}
+
+/// A newcomer took a party's place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Succeeded<S> {
+    /// Who had the place.
+    pub from: MemberId,
+    /// Who has it.
+    pub to: MemberId,
+    /// The digest of the agreement as it was before.
+    pub before: Digest,
+    /// The transaction with which it was in force.
+    pub by: S,
 }
 
 /// A resource with the transactions that made it what it is.
@@ -64,6 +82,9 @@ pub struct Ordered {
     /// The transaction that gave it to its present owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transferred: Option<Provenance>,
+    /// Who has the orderer's rights, where a newcomer took a party's place since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orderer: Option<MemberId>,
     /// The transaction that retired it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<Provenance>,
@@ -79,9 +100,10 @@ impl Ordered {
 
     /// Who has the orderer's rights: with a transfer they went to the owner.
     pub fn orderer(&self) -> &MemberId {
-        match &self.transferred {
-            Some(_) => &self.resource.owner,
-            None => &self.ordered.by,
+        match (&self.orderer, &self.transferred) {
+            (Some(orderer), _) => orderer,
+            (None, Some(_)) => &self.resource.owner,
+            (None, None) => &self.ordered.by,
         }
     }
 }
@@ -296,6 +318,7 @@ impl DesiredState {
                 Effect::Retire(member, names) => self.change(&by(member), Change::Retire(&names))?,
                 Effect::Release(member, names) => self.release(&by(member), &names)?,
                 Effect::Transfer(member, names) => self.transfer(&event.source, &member, &names)?,
+                Effect::Succeed(succession) => self.succeed(&event.source, *succession)?,
             });
         }
         Ok(changes)
@@ -332,6 +355,7 @@ impl DesiredState {
             constituted: event.source.clone(),
             accepted: [(by.clone(), event.source.clone())].into(),
             in_force: false,
+            succeeded: Vec::new(),
         };
         let change = file(paths::AGREEMENT.into(), &record)?;
         self.agreement = Some(record);
@@ -407,7 +431,39 @@ impl DesiredState {
             };
             ordered.resource.owner = to.clone();
             ordered.transferred = Some(source.clone());
+            ordered.orderer = None;
             changes.push(file(paths::resource("resources", &ordered.resource.kind, name), ordered)?);
+        }
+        Ok(changes)
+    }
+
+    /// Puts a newcomer in a party's place.
+    fn succeed(&mut self, source: &Provenance, succession: Succession) -> Result<Vec<FileChange>, Rejection> {
+        let Some(record) = &mut self.agreement else {
+            return Err(Refusal::NoAgreement.into());
+        };
+        record.succeeded.push(Succeeded {
+            from: succession.from.clone(),
+            to: succession.to.clone(),
+            before: record.digest,
+            by: source.clone(),
+        });
+        record.digest = succession.agreement.digest()?;
+        record.agreement = succession.agreement;
+        record.accepted.remove(&succession.from);
+        // It has accepted the transfer: it is a party from this transaction on.
+        record.accepted.insert(succession.to, source.clone());
+        let mut changes = vec![file(paths::AGREEMENT.into(), record)?];
+        for (name, (owner, orderer)) in succession.resources {
+            let Some(ordered) = self.resources.get_mut(&name) else {
+                return Err(Refusal::Missing(name).into());
+            };
+            if ordered.resource.owner != owner {
+                ordered.resource.owner = owner;
+                ordered.transferred = Some(source.clone());
+            }
+            ordered.orderer = Some(orderer);
+            changes.push(file(paths::resource("resources", &ordered.resource.kind, &name), ordered)?);
         }
         Ok(changes)
     }
@@ -420,6 +476,7 @@ impl DesiredState {
                 ordered: present.ordered.clone(),
                 amended: Some(source.clone()),
                 transferred: present.transferred.clone(),
+                orderer: present.orderer.clone(),
                 retired: None,
             },
             None => Ordered {
@@ -427,6 +484,7 @@ impl DesiredState {
                 ordered: source.clone(),
                 amended: None,
                 transferred: None,
+                orderer: None,
                 retired: None,
             },
         };

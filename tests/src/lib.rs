@@ -7,6 +7,7 @@ pub mod command;
 pub mod consortium;
 pub mod doctored;
 pub mod documents;
+pub mod example;
 pub mod fabric;
 pub mod http;
 pub mod once;

@@ -25,6 +25,7 @@ pub(crate) fn constitute(snapshot: &mut Snapshot<'_>, call: &Call<'_>, rest: &[V
         constituted: call.submitted(&by),
         accepted: [(by.clone(), call.submitted(&by))].into(),
         in_force: false,
+        succeeded: Vec::new(),
     };
     let mut effect = Effect::new(
         by,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use state::agreement::{Agreement, Role};
 use state::canonical::Digest;
+use state::desired::Succeeded;
 use state::ids::{MemberId, MspId, ResourceName};
 pub use state::records::Submitted;
 use state::resource::Resource;
@@ -86,6 +87,9 @@ pub struct AgreementRecord {
     pub accepted: BTreeMap<MemberId, Submitted>,
     /// Whether every party has accepted.
     pub in_force: bool,
+    /// The newcomers that took parties' places since, the last one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub succeeded: Vec<Succeeded<Submitted>>,
 }
 
 /// A resource with the transactions that made it what it is.
@@ -102,6 +106,9 @@ pub struct OrderedRecord {
     /// The transaction that gave it to its present owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transferred: Option<Submitted>,
+    /// Who has the orderer's rights, where a newcomer took a party's place since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orderer: Option<MemberId>,
     /// The transaction that retired it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<Submitted>,
@@ -110,9 +117,10 @@ pub struct OrderedRecord {
 impl OrderedRecord {
     /// Who has the orderer's rights: with a transfer they went to the owner.
     pub fn orderer(&self) -> &MemberId {
-        match &self.transferred {
-            Some(_) => &self.resource.owner,
-            None => &self.ordered.by,
+        match (&self.orderer, &self.transferred) {
+            (Some(orderer), _) => orderer,
+            (None, Some(_)) => &self.resource.owner,
+            (None, None) => &self.ordered.by,
         }
     }
 }

@@ -4,7 +4,9 @@ use serde_json::json;
 use state::acts;
 use state::acts::approvals::Wanted;
 use state::acts::handovers::HandOver;
+use state::acts::transfers::Succession;
 use state::agreement::Agreement;
+use state::desired::Succeeded;
 use state::event::EventBody;
 use state::ids::{MemberId, ResourceName};
 use state::resource::Resource;
@@ -14,7 +16,7 @@ use state::size::Totals;
 use crate::arguments::{self, MAX_ARGUMENT_BYTES, Names};
 use crate::effect::{Call, Effect};
 use crate::error::Refused;
-use crate::records::{self, INDEXED, OrderedRecord, USAGE, Usage};
+use crate::records::{self, AGREEMENT, INDEXED, OrderedRecord, USAGE, Usage};
 use crate::snapshot::Snapshot;
 
 /// Orders new resources.
@@ -137,13 +139,50 @@ pub(crate) fn put_into_force(
                     record.resource.owner = to.clone();
                     usage.totals.iter_mut().for_each(|totals| totals.add(&record.resource));
                     record.transferred = Some(call.submitted(&effect.by));
+                    record.orderer = None;
                     effect.put(records::resource(name), &record)?;
                 }
             }
+            acts::Effect::Succeed(succession) => succeed(snapshot, call, *succession, &mut usage, effect)?,
         }
     }
     if usage != before {
         effect.put(USAGE.into(), &usage)?;
+    }
+    Ok(())
+}
+
+/// Puts a newcomer in a party's place.
+fn succeed(
+    snapshot: &mut Snapshot<'_>,
+    call: &Call<'_>,
+    succession: Succession,
+    usage: &mut Usage,
+    effect: &mut Effect,
+) -> Result<(), Refused> {
+    let by = call.submitted(&effect.by);
+    let mut agreement = snapshot.standing()?.ok_or(Refused::NoAgreement)?;
+    agreement.succeeded.push(Succeeded {
+        from: succession.from.clone(),
+        to: succession.to.clone(),
+        before: agreement.digest,
+        by: by.clone(),
+    });
+    agreement.digest = succession.agreement.digest()?;
+    agreement.agreement = succession.agreement;
+    agreement.accepted.remove(&succession.from);
+    agreement.accepted.insert(succession.to, by.clone());
+    effect.put(AGREEMENT.into(), &agreement)?;
+    for (name, (owner, orderer)) in succession.resources {
+        let mut record = present(snapshot, &name)?.clone();
+        if record.resource.owner != owner {
+            usage.totals.iter_mut().for_each(|totals| totals.remove(&record.resource));
+            record.resource.owner = owner;
+            usage.totals.iter_mut().for_each(|totals| totals.add(&record.resource));
+            record.transferred = Some(by.clone());
+        }
+        record.orderer = Some(orderer);
+        effect.put(records::resource(&name), &record)?;
     }
     Ok(())
 }
@@ -183,6 +222,7 @@ fn put_new(snapshot: &mut Snapshot<'_>, call: &Call<'_>, by: &MemberId, resource
         ordered: call.submitted(by),
         amended: None,
         transferred: None,
+        orderer: None,
         retired: None,
     };
     Ok(effect.put(records::resource(&name), &record)?)
@@ -210,6 +250,7 @@ fn put_changed(
         ordered: present.ordered.clone(),
         amended: Some(call.submitted(by)),
         transferred: present.transferred.clone(),
+        orderer: present.orderer.clone(),
         retired: None,
     };
     Ok(effect.put(records::resource(&name), &record)?)

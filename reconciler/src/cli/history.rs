@@ -326,9 +326,8 @@ pub(crate) fn graph(global: &Global) -> Result<Exit, CliError> {
         .ok_or_else(|| CliError::new(format!("nothing was ordered on {channel} yet")).next("charter submit FILE"))?;
     let desired = view::desired(&store, &channel, commit).doing("cannot read the desired state")?;
     if global.output == Format::Json {
-        let imports = imports(&desired).map(
-            |record| serde_json::json!({ "resource": record.import.name, "kind": "import", "owner": record.imported.by, "needs": [] }),
-        );
+        let imports = imports(&desired)
+            .map(|record| serde_json::json!({ "resource": record.import.name, "kind": "import", "owner": record.voucher(), "needs": [] }));
         let edges: Vec<Value> = desired
             .resources()
             .values()
@@ -354,7 +353,10 @@ pub(crate) fn graph(global: &Global) -> Result<Exit, CliError> {
         let (import, from) = (&record.import, &record.import.from);
         let node = graph.add_node(format!(
             "{}\nfrom {}/{}\n{}",
-            import.name, from.channel, from.resource, record.imported.by
+            import.name,
+            from.channel,
+            from.resource,
+            record.voucher()
         ));
         nodes.entry(&import.name).or_insert(node);
     }

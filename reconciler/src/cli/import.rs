@@ -122,7 +122,7 @@ fn list(global: &Global) -> Result<Exit, CliError> {
                 channel: channel.clone(),
                 same: follower
                     .map(|config| given(config, &from.channel, &from.resource).is_ok_and(|outputs| outputs == record.import.outputs)),
-                by: record.imported.by.clone(),
+                by: record.voucher().clone(),
                 import: record.import.clone(),
             });
         }

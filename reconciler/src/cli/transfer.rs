@@ -20,11 +20,14 @@ pub(crate) enum TransferCommand {
         #[arg(long, value_name = "MEMBER")]
         to: MemberId,
         /// The resources.
-        #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "RESOURCE")]
+        #[arg(required_unless_present_any = ["all", "place"], conflicts_with_all = ["all", "place"], value_name = "RESOURCE")]
         resources: Vec<ResourceName>,
         /// Everything that this member owns on the channel.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "place")]
         all: bool,
+        /// This member's whole place in the agreement, to a member that is no party yet: its share, its voice, and all that it owns.
+        #[arg(long)]
+        place: bool,
     },
     /// Lists transfers that are not in force yet.
     List {
@@ -52,7 +55,14 @@ pub(crate) enum TransferCommand {
 /// Runs a command of transfers.
 pub(crate) async fn run(global: &Global, command: &TransferCommand) -> Result<Exit, CliError> {
     match command {
-        TransferCommand::Propose { to, resources, all } => {
+        TransferCommand::Propose { to, place: true, .. } => {
+            say(global, "transfer", |member, _| {
+                let what = format!("proposed to give the place of {member} to {to}");
+                Ok((json!({ "to": to, "place": true }), what))
+            })
+            .await
+        }
+        TransferCommand::Propose { to, resources, all, .. } => {
             say(global, "transfer", |member, desired| {
                 let resources: Vec<ResourceName> = match all {
                     false => resources.clone(),
@@ -69,7 +79,7 @@ pub(crate) async fn run(global: &Global, command: &TransferCommand) -> Result<Ex
         }
         TransferCommand::List { all } => list(global, *all),
         TransferCommand::Approve { id } => speak(global, "approve_transfer", "approved", id).await,
-        TransferCommand::Accept { id } => speak(global, "accept_transfer", "accepted", id).await,
+        TransferCommand::Accept { id } => accept(global, id).await,
         TransferCommand::Cancel { id } => speak(global, "cancel_transfer", "called off", id).await,
     }
 }
@@ -81,6 +91,27 @@ async fn speak(global: &Global, function: &str, did: &str, id: &str) -> Result<E
         Ok((json!({ "id": id }), format!("{did} transfer {}: {}", short(id), words(record))))
     })
     .await
+}
+
+/// Takes what is transferred. Who takes a place registers as what it takes it of first.
+async fn accept(global: &Global, id: &str) -> Result<Exit, CliError> {
+    let floor = Floor::open(global).await?;
+    let view = floor.fresh().await?;
+    let record = find(&view.desired, id)?;
+    let agreement = view.desired.agreement().map(|record| &record.agreement);
+    if record.transfer.place
+        && record.transfer.to == floor.config.member
+        && !view.desired.members().contains_key(&floor.config.member)
+        && let Some(party) = agreement.and_then(|agreement| agreement.party(&record.proposed.by))
+    {
+        let registered = floor.voice().register_as(party.role).await;
+        floor.said(registered.map(|said| vec![said])).await?;
+    }
+    let id = &record.proposed.tx_id;
+    let what = format!("accepted transfer {}: {}", short(id), words(record));
+    floor.act("accept_transfer", &json!({ "id": id }), what).await?;
+    floor.close().await?;
+    Ok(Exit::Clean)
 }
 
 /// Says something that depends on how things stand.
@@ -152,6 +183,9 @@ fn find<'a>(desired: &'a DesiredState, digits: &str) -> Result<&'a TransferRecor
 }
 
 fn words(record: &TransferRecord) -> String {
+    if record.transfer.place {
+        return format!("the place of {} to {}", record.proposed.by, record.transfer.to);
+    }
     let listed: Vec<&str> = record.transfer.resources.iter().map(ResourceName::as_str).collect();
     format!("{} of {} to {}", listed.join(", "), record.proposed.by, record.transfer.to)
 }

@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::handovers::{self, HandOver};
 use super::{ActRefusal, Effect, Fault, Source, Taken, life};
 use crate::agreement::Agreement;
+use crate::clauses::ApprovalClause;
 use crate::ids::{MemberId, ResourceName, TxId};
 use crate::records::{self, Books, Record, Submitted};
 use crate::resource::Resource;
@@ -223,9 +224,7 @@ impl ProposalRecord {
     /// How far it is under each approval clause that it falls under.
     pub fn standing<B: Books + ?Sized>(&self, books: &mut B, agreement: &Agreement) -> Result<Vec<Standing>, B::Error> {
         let fitting = approvals(books, agreement, self.wanted.change())?;
-        let clauses = agreement.clauses.iter().flat_map(|clauses| &clauses.approvals).enumerate();
-        Ok(clauses
-            .filter(|(index, _)| fitting.contains(index))
+        Ok(clauses(agreement, &fitting)
             .map(|(index, clause)| Standing {
                 clause: index,
                 have: self.approved.keys().filter(|member| clause.counts(agreement, member)).count(),
@@ -237,6 +236,12 @@ impl ProposalRecord {
 
 fn refused<E>(refusal: ApprovalRefusal) -> CheckError<E> {
     CheckError::Refused(ActRefusal::from(refusal).into())
+}
+
+/// The approval clauses at these places.
+fn clauses<'a>(agreement: &'a Agreement, places: &'a BTreeSet<usize>) -> impl Iterator<Item = (usize, &'a ApprovalClause)> {
+    let all = agreement.clauses.iter().flat_map(|clauses| &clauses.approvals).enumerate();
+    all.filter(|(index, _)| places.contains(index))
 }
 
 /// Puts a change before those who have to approve it. The proposer approves it with that.
@@ -281,11 +286,7 @@ fn asked<B: Books + ?Sized>(
     let by = source.by();
     let record = open(books, id)?;
     let fitting = approvals(books, agreement, record.wanted.change()).map_err(CheckError::View)?;
-    let clauses = agreement.clauses.iter().flat_map(|clauses| &clauses.approvals).enumerate();
-    let counts = clauses
-        .into_iter()
-        .any(|(index, clause)| fitting.contains(&index) && clause.counts(agreement, by));
-    if !counts {
+    if !clauses(agreement, &fitting).any(|(_, clause)| clause.counts(agreement, by)) {
         return Err(refused(ApprovalRefusal::NotAsked {
             id: id.clone(),
             by: by.clone(),
@@ -333,8 +334,7 @@ pub(super) fn reject<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, name
         .into_iter()
         .filter(|member| !record.rejected.contains_key(member))
         .collect();
-    let clauses = agreement.clauses.iter().flat_map(|clauses| &clauses.approvals).enumerate();
-    let hopeless = clauses.into_iter().filter(|(index, _)| fitting.contains(index)).any(|(_, clause)| {
+    let hopeless = clauses(&agreement, &fitting).any(|(_, clause)| {
         let could = clause
             .electorate(&agreement)
             .into_iter()

@@ -8,6 +8,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{ActRefusal, Fault, Source, Taken, life};
+use crate::agreement::Agreement;
 use crate::ids::{MemberId, OutputName, ResourceName};
 use crate::records::{self, Books, Submitted};
 use crate::resource::{Origin, Outputs};
@@ -48,14 +49,21 @@ pub struct ImportNamed {
 pub struct ImportRecord {
     /// What is passed on.
     pub import: Import,
-    /// The transaction that brought it first; its member vouches for it.
+    /// The transaction that brought it first.
     pub imported: Submitted,
-    /// The transaction that brought its present outputs, if that is another one.
+    /// The transaction that brought its present outputs, if that is another one; its member vouches for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewed: Option<Submitted>,
     /// The transaction that took it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<Submitted>,
+}
+
+impl ImportRecord {
+    /// Who vouches for it: whoever brought its present outputs.
+    pub fn voucher(&self) -> &MemberId {
+        &self.renewed.as_ref().unwrap_or(&self.imported).by
+    }
 }
 
 /// Why an import is refused.
@@ -120,7 +128,7 @@ pub(crate) fn present<B: Books + ?Sized>(books: &mut B, name: &ResourceName) -> 
 /// Brings an import, or renews one's own.
 pub(super) fn import<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, import: &Import) -> Result<Taken, CheckError<B::Error>> {
     let by = source.by();
-    life::acting(books, by)?;
+    let agreement = life::acting(books, by)?;
     check(source, import).map_err(refused)?;
     let Some(before) = present(books, &import.name).map_err(CheckError::View)? else {
         return Ok(Taken::record(ImportRecord {
@@ -130,7 +138,7 @@ pub(super) fn import<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, impo
             dropped: None,
         }));
     };
-    own(source, &before)?;
+    own(books, &agreement, source, &before)?;
     // What others refer to has to stay.
     for dependent in books.dependents(&import.name).map_err(CheckError::View)? {
         let resource = books.ordered(&dependent).map_err(CheckError::View)?.map(|present| present.resource);
@@ -156,12 +164,12 @@ pub(super) fn import<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, impo
 
 /// Takes out an import that nobody needs any more.
 pub(super) fn drop<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, named: &ImportNamed) -> Result<Taken, CheckError<B::Error>> {
-    life::acting(books, source.by())?;
+    let agreement = life::acting(books, source.by())?;
     let name = &named.name;
     let mut record = present(books, name)
         .map_err(CheckError::View)?
         .ok_or_else(|| refused(ImportRefusal::Missing(name.clone())))?;
-    own(source, &record)?;
+    own(books, &agreement, source, &record)?;
     let by = books.dependents(name).map_err(CheckError::View)?;
     if !by.is_empty() {
         return Err(Refusal::Needed {
@@ -174,13 +182,23 @@ pub(super) fn drop<B: Books + ?Sized>(books: &mut B, source: &Source<'_>, named:
     Ok(Taken::record(record))
 }
 
-fn own<E>(source: &Source<'_>, record: &ImportRecord) -> Result<(), CheckError<E>> {
-    if record.imported.by == *source.by() {
+/// An import is its member's who vouches for it; of one who has no rights any more, it is everybody's.
+fn own<B: Books + ?Sized>(
+    books: &mut B,
+    agreement: &Agreement,
+    source: &Source<'_>,
+    record: &ImportRecord,
+) -> Result<(), CheckError<B::Error>> {
+    let voucher = record.voucher();
+    if voucher == source.by() || agreement.party(voucher).is_none() {
+        return Ok(());
+    }
+    if !life::standing(books, agreement).map_err(CheckError::View)?.contains(voucher) {
         return Ok(());
     }
     Err(refused(ImportRefusal::NotYours {
         name: record.import.name.clone(),
-        by: record.imported.by.clone(),
+        by: voucher.clone(),
     }))
 }
 

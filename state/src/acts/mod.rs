@@ -72,6 +72,8 @@ pub enum Effect {
     Release(MemberId, Vec<ResourceName>),
     /// Resources that belong to this member from now on.
     Transfer(MemberId, Vec<ResourceName>),
+    /// A newcomer in a party's place.
+    Succeed(Box<transfers::Succession>),
 }
 
 /// What kind of mistake a refusal is, in the ledger's words: 400, 403, 404 and 409.

@@ -1,40 +1,19 @@
 //! The clauses of an agreement: an order that breaks one is refused by its name, and one that has to be approved waits for it.
 
 use serde_json::{Value, json};
-use tests::{Ended, World, documents};
+use tests::{Ended, World, documents, example};
 
 const CHANNEL: &str = "smart-city-1";
 
 /// Two members whose agreement says who approves services, where things live, and how much memory there may be.
 fn agreed() -> World {
-    let world = World::new();
-    let folder = world.root().join("example");
-    std::fs::create_dir_all(&folder).unwrap();
-    let network = json!({
-        "apiVersion": "charter/v1", "kind": "Network",
-        "members": [{ "name": "city", "msp": "CityMSP" }, { "name": "breeze", "msp": "BreezeMSP" }],
-        "channels": [{
-            "name": CHANNEL, "members": ["city", "breeze"],
-            "transactions": [{ "by": "city", "submit": "agreement.yaml" }, { "by": "breeze", "submit": "agreement.yaml" }],
-        }],
+    let clauses = json!({
+        "approvals": [{ "on": ["order"], "kinds": ["machine/directory"], "need": 2 }],
+        "quotas": [{ "memory_mib": 100 }],
+        "regions": ["eu"],
     });
-    let agreement = json!({
-        "apiVersion": "charter/v1", "kind": "Agreement", "dao": "smart-city", "version": 1,
-        "parties": [
-            { "member": "city", "msp": "CityMSP", "role": "data-service-provider" },
-            { "member": "breeze", "msp": "BreezeMSP", "role": "value-service-provider", "beta": "0.7" },
-        ],
-        "effective": { "from": "2026-01-01T00:00:00Z" },
-        "clauses": {
-            "approvals": [{ "on": ["order"], "kinds": ["machine/directory"], "need": 2 }],
-            "quotas": [{ "memory_mib": 100 }],
-            "regions": ["eu"],
-        },
-    });
-    std::fs::write(folder.join("network.yaml"), network.to_string()).unwrap();
-    std::fs::write(folder.join("agreement.yaml"), agreement.to_string()).unwrap();
-    world.charter(&["up", "--once", &folder.display().to_string()]).exits(0);
-    world
+    let agreement = example::agreement(&json!({ "from": "2026-01-01T00:00:00Z" }), &clauses);
+    example::of_one_channel(CHANNEL, &example::CITY_AND_BREEZE, &agreement, &[])
 }
 
 fn resource(name: &str, kind: &str, region: &str, memory: u64) -> Value {

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use state::time::Timestamp;
 use tests::wait::until;
-use tests::{World, documents};
+use tests::{World, documents, example};
 
 const CHANNEL: &str = "smart-city-1";
 /// How far the clocks of those who serve are ahead of those of the beginning, in seconds.
@@ -18,28 +18,6 @@ fn moment(seconds: i64) -> String {
 
 /// Two members under an agreement with these dates and clauses, and what each has made of what it ordered.
 fn agreed(effective: &Value, clauses: &Value) -> World {
-    let world = World::new();
-    let folder = world.root().join("example");
-    std::fs::create_dir_all(&folder).unwrap();
-    let network = json!({
-        "apiVersion": "charter/v1", "kind": "Network",
-        "members": [{ "name": "city", "msp": "CityMSP" }, { "name": "breeze", "msp": "BreezeMSP" }],
-        "channels": [{
-            "name": CHANNEL, "members": ["city", "breeze"],
-            "transactions": [
-                { "by": "city", "submit": "agreement.yaml" }, { "by": "breeze", "submit": "agreement.yaml" },
-                { "by": "city", "submit": "order.yaml" },
-            ],
-        }],
-    });
-    let agreement = json!({
-        "apiVersion": "charter/v1", "kind": "Agreement", "dao": "smart-city", "version": 1,
-        "parties": [
-            { "member": "city", "msp": "CityMSP", "role": "data-service-provider" },
-            { "member": "breeze", "msp": "BreezeMSP", "role": "value-service-provider", "beta": "0.7" },
-        ],
-        "effective": effective, "clauses": clauses, "heartbeat_seconds": 60,
-    });
     let mut kept = documents::file("kept", "city", "data\n");
     kept["on_retire"] = json!("retain");
     let order = documents::order(vec![
@@ -47,11 +25,8 @@ fn agreed(effective: &Value, clauses: &Value) -> World {
         documents::file("gone", "city", "cache\n"),
         documents::file("model", "breeze", "model\n"),
     ]);
-    for (name, document) in [("network.yaml", &network), ("agreement.yaml", &agreement), ("order.yaml", &order)] {
-        std::fs::write(folder.join(name), document.to_string()).unwrap();
-    }
-    world.charter(&["up", "--once", &folder.display().to_string()]).exits(0);
-    world
+    let agreement = example::agreement(effective, clauses);
+    example::of_one_channel(CHANNEL, &example::CITY_AND_BREEZE, &agreement, &[("city", &order)])
 }
 
 fn shows(world: &World, words: &[&str], found: &[&str]) {

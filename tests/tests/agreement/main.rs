@@ -8,4 +8,5 @@ mod imports;
 mod life;
 mod market;
 mod negotiate;
+mod newcomer;
 mod story;

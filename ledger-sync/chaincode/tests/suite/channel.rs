@@ -8,7 +8,7 @@ use chaincode::stub::{Creator, Invocation};
 use msp::{CertificateAuthority, Enrolment, PemSigner, Role, Signer, key_id};
 use serde_json::{Value, json};
 use state::canonical::{self, Digest};
-use state::desired::{DesiredState, Ordered};
+use state::desired::{DesiredState, Ordered, Succeeded};
 use state::event::{CloudEvent, EventBody, LedgerEvent, Position, Provenance};
 use state::ids::{Channel as ChannelName, MemberId, MspId, ResourceName, TxId};
 use state::report::{Envelope, PAYLOAD_TYPE, Report, pre_authentication_encoding};
@@ -200,6 +200,7 @@ impl Channel {
                     .map(|(member, source)| (member.clone(), submitted(source)))
                     .collect(),
                 in_force: record.in_force,
+                succeeded: record.succeeded.iter().map(succeeded).collect(),
             };
             put(records::AGREEMENT.into(), canonical::bytes(&kept).unwrap());
         }
@@ -259,12 +260,22 @@ fn submitted(source: &Provenance) -> Submitted {
     }
 }
 
+fn succeeded(one: &Succeeded<Provenance>) -> Succeeded<Submitted> {
+    Succeeded {
+        from: one.from.clone(),
+        to: one.to.clone(),
+        before: one.before,
+        by: submitted(&one.by),
+    }
+}
+
 fn kept(ordered: &Ordered) -> OrderedRecord {
     OrderedRecord {
         resource: ordered.resource.clone(),
         ordered: submitted(&ordered.ordered),
         amended: ordered.amended.as_ref().map(submitted),
         transferred: ordered.transferred.as_ref().map(submitted),
+        orderer: ordered.orderer.clone(),
         retired: ordered.retired.as_ref().map(submitted),
     }
 }

@@ -78,7 +78,7 @@ fn a_try() -> impl Strategy<Value = Try> {
     let registration = (member, role).prop_map(|(member, role)| json!({ "member": member, "role": role }));
     let call = prop_oneof![
         8 => resources().prop_map(|argument| ("order", argument)),
-        4 => resources().prop_map(|argument| ("amend", argument)),
+        8 => resources().prop_map(|argument| ("amend", argument)),
         4 => names.prop_map(|argument| ("retire", argument)),
         1 => registration.prop_map(|argument| ("register", argument)),
         // The proposal of an earlier transaction, if it was one.
@@ -86,6 +86,7 @@ fn a_try() -> impl Strategy<Value = Try> {
             .prop_map(|(function, tx)| (function, json!({ "id": format!("{tx:064x}") }))),
         2 => (prop::sample::select(vec!["city", "acme"]), prop::collection::btree_set(resource_name(), 1..3))
             .prop_map(|(to, resources)| ("transfer", json!({ "to": to, "resources": resources }))),
+        1 => prop::sample::select(vec!["eve", "eve", "eve", "acme"]).prop_map(|to| ("transfer", json!({ "to": to, "place": true }))),
         2 => (prop::sample::select(vec!["accept_transfer", "accept_transfer", "approve_transfer", "cancel_transfer"]), 5..40u64)
             .prop_map(|(function, tx)| (function, json!({ "id": format!("{tx:064x}") }))),
         1 => prop::sample::select(vec!["city", "acme", "eve"]).prop_map(|member| ("close_abandoned", json!({ "member": member }))),
@@ -139,7 +140,7 @@ fn strict() -> Value {
         "quotas": [{ "memory_mib": 60 }, { "owner": "acme", "count": 2 }],
         "regions": ["eu"],
         "kinds": ["machine/file", "machine/service"],
-        "transfer": { "need": 1 },
+        "transfer": { "need": 1, "newcomers": true },
         "abandonment": { "grace_seconds": 2700 },
     });
     strict
@@ -309,7 +310,7 @@ fn the_random_transactions_are_of_many_kinds() {
     use std::collections::BTreeSet;
     let mut runner = TestRunner::deterministic();
     let (mut accepted, mut reasons) = (BTreeSet::new(), BTreeSet::new());
-    for _ in 0..600 {
+    for _ in 0..1000 {
         let mut channel = Channel::agreed(&CITY, &ACME);
         for _ in 0..30 {
             let attempt = a_try().new_tree(&mut runner).unwrap().current();
