@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod machine;
 pub mod memory;
 pub mod registry;
+pub mod secrets;
 
 use std::collections::BTreeMap;
 
@@ -25,12 +26,12 @@ pub struct Scope {
 }
 
 /// Why something that was carried to a channel is not there yet.
-pub(crate) fn still_held(by: &str) -> String {
+pub fn still_held(by: &str) -> String {
     format!("{by} still has it: it goes over when it is handed over there (charter handover)")
 }
 
 /// Whether what is there and nobody's may be taken over.
-pub(crate) fn adopts(resource: &Resource) -> bool {
+pub fn adopts(resource: &Resource) -> bool {
     resource.adopt || resource.origin.is_some()
 }
 

@@ -253,8 +253,13 @@ fn see(object: &mut Object, external: String, scope: &Scope, wanted: &Wanted<'_>
     Observation::Present {
         outputs: outputs(&external, &object.spec),
         owned,
-        drift,
         replace: (fixed || object.kind != *wanted.kind).then(|| "the field fixed can't be changed".to_owned()),
+        // Somebody else manages a field of this name.
+        blocked: drift
+            .iter()
+            .any(|field| field.path == "/contested")
+            .then(|| "the field contested is managed by others: take it, or leave it out".to_owned()),
+        drift,
         external,
     }
 }

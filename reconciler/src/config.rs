@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kubernetes::KubernetesConfig;
 use policies::LocalPolicy;
 use providers::machine::MachineConfig;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,9 @@ pub struct Config {
     /// The member's own machine, if it runs resources there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineConfig>,
+    /// The member's cluster, if it runs resources there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesConfig>,
     /// How this member makes and joins channels on a Fabric network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fabric: Option<FabricConfig>,
@@ -162,6 +166,7 @@ impl Config {
             ledger,
             service: ServiceConfig::default(),
             machine,
+            kubernetes: None,
             fabric: None,
             policy: LocalPolicy::default(),
             folder: folder.to_owned(),
@@ -185,6 +190,9 @@ impl Config {
         if let Some(machine) = &mut config.machine {
             machine.root = config.folder.join(&machine.root);
             machine.secrets = machine.secrets.take().map(|secrets| config.folder.join(secrets));
+        }
+        if let Some(kubernetes) = &mut config.kubernetes {
+            kubernetes.resolve(&config.folder);
         }
         if let Some(fabric) = &mut config.fabric {
             fabric.resolve(&config.folder);
@@ -214,6 +222,9 @@ impl Config {
         }
         if let Some(signer) = &self.ledger.signer {
             signer.check()?;
+        }
+        if let Some(kubernetes) = &self.kubernetes {
+            kubernetes.check()?;
         }
         if let Some(fabric) = &self.fabric {
             fabric.check()?;

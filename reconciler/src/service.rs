@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kubernetes::Kubernetes;
 use ledger_sync::reports::Recording;
 use ledger_sync::{FollowError, Follower, Ledger, Options, Progress, SubmitError, frozen};
 use msp::{MspError, Signer};
@@ -230,6 +231,9 @@ pub fn registry(config: &Config) -> Result<Registry, ServiceError> {
             source: source.into(),
         })?;
         providers.push(Arc::new(machine));
+    }
+    if let Some(kubernetes) = &config.kubernetes {
+        providers.push(Arc::new(Kubernetes::new(kubernetes.clone())));
     }
     Registry::new(providers).map_err(|source| ServiceError::Provider {
         member: config.member.clone(),

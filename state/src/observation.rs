@@ -40,6 +40,9 @@ pub enum Observation {
         /// Why the difference can't be changed in place, if it can't.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replace: Option<String>,
+        /// Why nothing may be done about the difference until somebody decides, and what could be.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        blocked: Option<String>,
     },
     /// It is there, is what was specified, and is not ready yet; or it is still going.
     Pending {

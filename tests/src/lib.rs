@@ -3,6 +3,7 @@
 //! Nothing here sleeps to let something happen: it waits on conditions, with a deadline. Everything that a world starts carries the
 //! world's folder in its environment, and goes with it.
 
+pub mod cluster;
 pub mod command;
 pub mod consortium;
 pub mod doctored;

@@ -1,16 +1,14 @@
 //! What the member itself allows on its machine: `[machine]` of `charter.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use state::ids::SecretName;
 use thiserror::Error;
 
-/// The largest secret, in bytes.
-const MAX_SECRET: u64 = 64 * 1024;
+use crate::secrets::{self, SecretError};
 
 /// Settings of environment variables that change which code a program loads. An order may set them only where the member names them.
 const LOADERS: [&str; 16] = [
@@ -100,40 +98,6 @@ pub enum ConfigError {
     },
 }
 
-/// A secret can't be used. No variant ever holds the secret.
-#[derive(Debug, Error)]
-pub enum SecretError {
-    /// The configuration names no folder.
-    #[error("the secret {name} is needed: name a folder of secrets with secrets in [machine]")]
-    NoFolder {
-        /// The secret.
-        name: SecretName,
-    },
-    /// Others could read it.
-    #[error("the secret {name} is open to others (mode {mode:04o}): chmod 600 its file in the folder of secrets")]
-    Open {
-        /// The secret.
-        name: SecretName,
-        /// Its file's mode.
-        mode: u32,
-    },
-    /// It can't be an environment variable.
-    #[error("the secret {name} is longer than {MAX_SECRET} bytes, or is no text without NUL")]
-    Form {
-        /// The secret.
-        name: SecretName,
-    },
-    /// Its file can't be read.
-    #[error("the secret {name} can't be read: put it into a file of that name in the folder of secrets")]
-    Read {
-        /// The secret.
-        name: SecretName,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
 /// What a spec asks to run is not allowed. The text names the clause of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Denial {
@@ -200,27 +164,7 @@ impl MachineConfig {
 
     /// Reads a secret from its file, without its last line break.
     pub(crate) fn secret(&self, name: &SecretName) -> Result<String, SecretError> {
-        let folder = self.secrets.as_ref().ok_or_else(|| SecretError::NoFolder { name: name.clone() })?;
-        let read = |source| SecretError::Read {
-            name: name.clone(),
-            source,
-        };
-        let form = || SecretError::Form { name: name.clone() };
-        let file = std::fs::File::open(folder.join(name.as_str())).map_err(read)?;
-        let mode = file.metadata().map_err(read)?.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(SecretError::Open { name: name.clone(), mode });
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_SECRET + 1).read_to_end(&mut bytes).map_err(read)?;
-        if bytes.len() as u64 > MAX_SECRET || bytes.contains(&0) {
-            return Err(form());
-        }
-        let mut text = String::from_utf8(bytes).map_err(|_| form())?;
-        if text.ends_with('\n') {
-            text.pop();
-        }
-        Ok(text)
+        secrets::read("machine", self.secrets.as_deref(), name)
     }
 }
 
@@ -304,24 +248,5 @@ mod tests {
         assert!(config.variable("run", "PYTHONPATH").is_ok());
         assert!(config.variable("run", "DATA_DIR").is_err());
         assert!(config.variable("run", "CHARTER_OWNER").is_err());
-    }
-
-    #[test]
-    fn a_secret_that_others_can_read_is_refused() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let mut config = config("/bin/sleep");
-        let name = SecretName::new("token").unwrap();
-        assert!(matches!(config.secret(&name), Err(SecretError::NoFolder { .. })));
-        config.secrets = Some(folder.path().to_owned());
-        assert!(matches!(config.secret(&name), Err(SecretError::Read { .. })));
-        let file = folder.path().join("token");
-        std::fs::write(&file, "canary-4711\n").unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
-        let error = config.secret(&name).unwrap_err();
-        assert!(matches!(error, SecretError::Open { .. }));
-        assert!(!format!("{error:?}").contains("4711"));
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(config.secret(&name).unwrap(), "canary-4711");
     }
 }

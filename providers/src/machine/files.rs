@@ -182,6 +182,7 @@ fn look(site: &Site, external: String, record: Option<&Record>, target: Option<&
         outputs: outputs(site, path, digest),
         drift: fields,
         replace,
+        blocked: None,
     })
 }
 

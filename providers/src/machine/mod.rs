@@ -25,7 +25,7 @@ use state::observation::{FieldDrift, Observation};
 use state::resource::{Origin, Resource};
 use tokio::task::JoinSet;
 
-pub use self::config::{Command, ConfigError, MachineConfig, SecretError};
+pub use self::config::{Command, ConfigError, MachineConfig};
 use self::process::Processes;
 use self::record::{Left, Record, RecordError, Stage, Thing};
 use self::service::Probe;
@@ -276,6 +276,7 @@ fn see(
                 found: Some(record.kind.as_str().into()),
             }],
             replace: Some(format!("it was made as {}", record.kind)),
+            blocked: None,
         };
     }
     // What the kind or the configuration doesn't allow is refused by `validate`; whether it is there can be seen all the same.

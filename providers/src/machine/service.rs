@@ -12,12 +12,13 @@ use state::resource::{Origin, Outputs, Resource};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::config::{Denial, MachineConfig, SecretError};
+use super::config::{Denial, MachineConfig};
 use super::path::Below;
 use super::process::{self, Labelled, Processes, Standing, Start};
 use super::record::{self, Given, Record, Stage, Started, Thing};
 use super::spec::{Port, Ready, ServiceSpec, Setting, Text};
 use super::{Hindrance, Site, chain, files, literal, output};
+use crate::secrets::SecretError;
 use crate::{Invalid, Scope};
 
 mod run;
@@ -401,6 +402,7 @@ pub(crate) fn observe(
         outputs: outputs(site, scope, origin, port),
         drift,
         replace: None,
+        blocked: None,
     };
     if let Some(pid) = view.closed {
         let why = chain(&Hindrance::Closed(pid));

@@ -52,6 +52,7 @@ impl World {
             owned: true,
             drift: differs.then(drift).into_iter().collect(),
             replace: None,
+            blocked: None,
         }
     }
 }

@@ -150,6 +150,9 @@ fn judge<'a>(
         Some(Observation::Pending { why, .. }) => Verdict::Left(Condition::Pending, why.clone(), None, Vec::new()),
         Some(Observation::Absent) => absent(ordered, entry, known)?,
         Some(Observation::Present {
+            blocked: Some(why), drift, ..
+        }) => Verdict::Left(Condition::Denied, why.clone(), Some(Severity::Denied), drift.clone()),
+        Some(Observation::Present {
             external,
             owned: false,
             drift,

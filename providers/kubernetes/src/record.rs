@@ -1,0 +1,152 @@
+//! What was made for each resource, remembered beside Charter: written before anything is made, so that nothing is lost sight of.
+//!
+//! It is no owner label: those are on the objects. Lost, it is found again by looking at every kind once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use state::ids::ResourceName;
+
+use providers::Scope;
+
+use crate::object::ObjectId;
+
+/// The version of the records' format.
+const FORMAT: u32 = 1;
+/// The largest record that is read.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
+const ENDING: &str = ".json";
+
+/// What was made for one resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    format: u32,
+    /// A random text that makes the digests of no use to others.
+    pub(crate) salt: String,
+    /// Every object that was made or is about to be, and not seen gone.
+    pub(crate) objects: BTreeSet<ObjectId>,
+    /// By object in words: what was applied last, and the version of what was seen to be the same.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) sent: BTreeMap<String, Last>,
+}
+
+/// What was applied last to an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Last {
+    /// The digest of what was sent: all its fields were ours then, so a change of one is drift and no contest.
+    pub(crate) digest: String,
+    /// The version of the object that was the same; empty: it is not known to be.
+    pub(crate) clean: String,
+}
+
+impl Record {
+    pub(crate) fn new() -> io::Result<Self> {
+        let mut bytes = [0; 16];
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        Ok(Self {
+            format: FORMAT,
+            salt: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            objects: BTreeSet::new(),
+            sent: BTreeMap::new(),
+        })
+    }
+}
+
+/// The records of one scope, as they are on the disk and in memory.
+#[derive(Debug)]
+pub(crate) struct Records {
+    folder: PathBuf,
+    all: BTreeMap<ResourceName, Record>,
+    /// Whether there was a folder: without one, nobody knows what was made.
+    pub(crate) known: bool,
+}
+
+impl Records {
+    /// Reads what there is. A record that can't be read counts as lost.
+    pub(crate) fn open(folder: &Path, scope: &Scope) -> io::Result<Self> {
+        let folder = folder.join(scope.channel.as_str()).join(scope.member.as_str());
+        let mut all = BTreeMap::new();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self { folder, all, known: false });
+            }
+            Err(error) => return Err(error),
+        };
+        let mut known = true;
+        for entry in entries {
+            let entry = entry?;
+            let file = entry.file_name();
+            let Some(name) = file.to_str().and_then(|name| name.strip_suffix(ENDING)) else {
+                continue;
+            };
+            let Ok(name) = ResourceName::new(name) else { continue };
+            let mut bytes = Vec::new();
+            File::open(entry.path())?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+            match serde_json::from_slice::<Record>(&bytes) {
+                Ok(record) if record.format == FORMAT => {
+                    all.insert(name, record);
+                }
+                _ => {
+                    tracing::warn!(resource = %name, "what was made for it is not remembered: every kind is looked at once");
+                    known = false;
+                }
+            }
+        }
+        Ok(Self { folder, all, known })
+    }
+
+    pub(crate) fn get(&self, name: &ResourceName) -> Option<&Record> {
+        self.all.get(name)
+    }
+
+    /// Every object that was made and not seen gone.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &ObjectId> {
+        self.all.values().flat_map(|record| &record.objects)
+    }
+
+    /// Writes a record, if it is another one, durably.
+    pub(crate) fn put(&mut self, name: &ResourceName, record: Record) -> io::Result<()> {
+        if self.all.get(name) == Some(&record) {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.folder)?;
+        let next = self.folder.join(format!(".{name}.next"));
+        let bytes = serde_json::to_vec(&record)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&next)?;
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        fs::rename(&next, self.folder.join(format!("{name}{ENDING}")))?;
+        File::open(&self.folder)?.sync_all()?;
+        self.all.insert(name.clone(), record);
+        Ok(())
+    }
+
+    /// Forgets a resource of which nothing is left.
+    pub(crate) fn remove(&mut self, name: &ResourceName) -> io::Result<()> {
+        if self.all.remove(name).is_none() {
+            return Ok(());
+        }
+        match fs::remove_file(self.folder.join(format!("{name}{ENDING}"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes what every kind was looked at for as known.
+    pub(crate) fn set_known(&mut self) -> io::Result<()> {
+        self.known = true;
+        fs::create_dir_all(&self.folder)
+    }
+}

@@ -1,0 +1,339 @@
+//! The API server: what it knows, and the calls that are made to it. Nothing is retried here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::core::response::{Status, StatusCause};
+use kube::core::{Request, request};
+use kube::{Client, Config};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::config::KubernetesConfig;
+use crate::object::ObjectId;
+
+/// The field manager of everything that Charter applies.
+pub(crate) const MANAGER: &str = "charter";
+/// The field manager with which labels are taken off: what is taken off is not applied.
+const RELEASER: &str = "charter-release";
+/// How many objects a page of a list has.
+const PAGE: u32 = 500;
+/// The most pages of one list.
+const PAGES: usize = 1_000;
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// A call failed.
+#[derive(Debug, Error)]
+pub(crate) enum Trouble {
+    /// The kubeconfig can't be used.
+    #[error("the kubeconfig can't be used (kubernetes.kubeconfig, kubernetes.context)")]
+    Config(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The server refused.
+    #[error("the API server says to {asked}: {} ({} {})", .status.message, .status.code, .status.reason)]
+    Refused {
+        /// The method and the path.
+        asked: String,
+        /// What it says.
+        status: Box<Status>,
+    },
+    /// There was no answer that can be read.
+    #[error("the API server can't be asked ({asked})")]
+    Call {
+        /// The method and the path.
+        asked: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// There is no way to it.
+    #[error("the API server can't be reached")]
+    Connect(#[source] Box<kube::Error>),
+    /// A request can't be written.
+    #[error("a request can't be written")]
+    Request(#[source] Box<request::Error>),
+    /// A list never ends.
+    #[error("a list of {0} has more than {PAGES} pages")]
+    Endless(String),
+}
+
+impl Trouble {
+    pub(crate) fn code(&self) -> Option<u16> {
+        match self {
+            Trouble::Refused { status, .. } => Some(status.code),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn causes(&self) -> &[StatusCause] {
+        match self {
+            Trouble::Refused { status, .. } => status.details.as_ref().map_or(&[], |details| details.causes.as_slice()),
+            _ => &[],
+        }
+    }
+}
+
+impl Trouble {
+    /// Whether what was sent doesn't fit its kind: the server tells that as a failure of its own.
+    pub(crate) fn is_misfit(&self) -> bool {
+        matches!(self, Trouble::Refused { status, .. } if status.code == 500 && status.message.starts_with("failed to create typed patch object"))
+    }
+
+    fn of(asked: String, error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Trouble::Refused { asked, status },
+            error => Trouble::Call {
+                asked,
+                source: Box::new(error),
+            },
+        }
+    }
+}
+
+impl From<request::Error> for Trouble {
+    fn from(error: request::Error) -> Self {
+        Trouble::Request(Box::new(error))
+    }
+}
+
+/// A kind of objects, as the server has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ApiKind {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) kind: String,
+    plural: String,
+    pub(crate) namespaced: bool,
+    listable: bool,
+}
+
+impl ApiKind {
+    fn path(&self, namespace: Option<&str>) -> String {
+        let root = match self.group.as_str() {
+            "" => format!("/api/{}", self.version),
+            group => format!("/apis/{group}/{}", self.version),
+        };
+        match namespace.filter(|_| self.namespaced) {
+            Some(namespace) => format!("{root}/namespaces/{namespace}/{}", self.plural),
+            None => format!("{root}/{}", self.plural),
+        }
+    }
+
+    fn api_version(&self) -> String {
+        match self.group.as_str() {
+            "" => self.version.clone(),
+            group => format!("{group}/{}", self.version),
+        }
+    }
+}
+
+impl fmt::Display for ApiKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.kind, self.api_version())
+    }
+}
+
+/// How something is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Apply {
+    /// Only to see what it would be.
+    Try,
+    /// In earnest.
+    Do,
+}
+
+/// What is done about fields of other managers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contested {
+    /// They are left, and the call fails.
+    Leave,
+    /// They are taken.
+    Take,
+}
+
+/// The server, and what it was heard to know.
+pub(crate) struct Server {
+    client: Client,
+    known: Mutex<BTreeMap<String, Arc<Vec<ApiKind>>>>,
+}
+
+impl Server {
+    /// Reads the configuration. Nothing is asked yet.
+    pub(crate) async fn open(config: &KubernetesConfig) -> Result<Self, Trouble> {
+        let bad = |error: &dyn std::error::Error| Trouble::Config(error.to_string().into());
+        let mut found = match &config.kubeconfig {
+            Some(path) => {
+                let options = KubeConfigOptions {
+                    context: config.context.clone(),
+                    ..KubeConfigOptions::default()
+                };
+                let file = Kubeconfig::read_from(path).map_err(|error| bad(&error))?;
+                Config::from_custom_kubeconfig(file, &options).await.map_err(|error| bad(&error))?
+            }
+            None => Config::incluster().map_err(|error| bad(&error))?,
+        };
+        if let Some(as_user) = &config.impersonate {
+            found.auth_info.impersonate = Some(as_user.user.clone());
+            found.auth_info.impersonate_groups = (!as_user.groups.is_empty()).then(|| as_user.groups.clone());
+        }
+        found.connect_timeout = Some(CONNECT);
+        found.read_timeout = Some(ANSWER);
+        found.write_timeout = Some(ANSWER);
+        // The next pass tries again, and nothing else does.
+        found.default_retry = false;
+        Ok(Self {
+            client: Client::try_from(found).map_err(|error| Trouble::Connect(Box::new(error)))?,
+            known: Mutex::default(),
+        })
+    }
+
+    async fn ask(&self, request: http::Request<Vec<u8>>) -> Result<Value, Trouble> {
+        let asked = format!("{} {}", request.method(), request.uri().path());
+        self.client.request(request).await.map_err(|error| Trouble::of(asked, error))
+    }
+
+    /// Forgets what kinds the server has: they are asked for again when they are needed.
+    pub(crate) fn forget_kinds(&self) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Finds a kind; none when the server doesn't have it.
+    pub(crate) async fn kind(&self, id: &ObjectId) -> Result<Option<ApiKind>, Trouble> {
+        let all = self.kinds_of(&id.api_version()).await?;
+        Ok(all.iter().find(|one| one.kind == id.kind).cloned())
+    }
+
+    async fn kinds_of(&self, api_version: &str) -> Result<Arc<Vec<ApiKind>>, Trouble> {
+        let known = |server: &Self| {
+            let known = server.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.get(api_version).cloned()
+        };
+        if let Some(all) = known(self) {
+            return Ok(all);
+        }
+        let listed = match api_version.contains('/') {
+            true => self.client.list_api_group_resources(api_version).await,
+            false => self.client.list_core_api_resources(api_version).await,
+        };
+        let listed = match listed.map_err(|error| Trouble::of(format!("kinds of {api_version}"), error)) {
+            Ok(listed) => listed.resources,
+            // A group that isn't there may come with a custom resource definition: it is not remembered.
+            Err(trouble) if trouble.code() == Some(404) => return Ok(Arc::default()),
+            Err(trouble) => return Err(trouble),
+        };
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let all: Vec<ApiKind> = listed
+            .into_iter()
+            // What has a slash in its name is a part of another.
+            .filter(|one| !one.name.contains('/'))
+            .map(|one| ApiKind {
+                group: group.to_owned(),
+                version: version.to_owned(),
+                kind: one.kind,
+                plural: one.name,
+                namespaced: one.namespaced,
+                listable: one.verbs.iter().any(|verb| verb == "list"),
+            })
+            .collect();
+        let all = Arc::new(all);
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(api_version.to_owned(), Arc::clone(&all));
+        Ok(all)
+    }
+
+    /// Every kind that can be listed, in the version that the server prefers.
+    pub(crate) async fn all_kinds(&self) -> Result<Vec<ApiKind>, Trouble> {
+        let mut versions = vec!["v1".to_owned()];
+        let groups = self.client.list_api_groups().await;
+        for group in groups.map_err(|error| Trouble::of("groups".into(), error))?.groups {
+            let preferred = group.preferred_version.or_else(|| group.versions.into_iter().next());
+            versions.extend(preferred.map(|version| version.group_version));
+        }
+        let mut all = Vec::new();
+        for version in versions {
+            let kinds = self.kinds_of(&version).await?;
+            all.extend(kinds.iter().filter(|kind| kind.listable).cloned());
+        }
+        Ok(all)
+    }
+
+    /// Reads one object; none when it is not there.
+    pub(crate) async fn get(&self, kind: &ApiKind, id: &ObjectId) -> Result<Option<Value>, Trouble> {
+        let request = Request::new(kind.path(id.namespace.as_deref())).get(&id.name, &GetParams::default())?;
+        match self.ask(request).await {
+            Ok(found) => Ok(Some(found)),
+            Err(trouble) if trouble.code() == Some(404) => Ok(None),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// Lists objects page by page, in one namespace or everywhere.
+    pub(crate) async fn list(&self, kind: &ApiKind, namespace: Option<&str>, selector: &str) -> Result<Vec<Value>, Trouble> {
+        let url = Request::new(kind.path(namespace));
+        let mut params = ListParams::default().labels(selector).limit(PAGE);
+        let mut all = Vec::new();
+        for _ in 0..PAGES {
+            let mut page: Value = self.ask(url.list(&params)?).await?;
+            let items = page.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take);
+            for mut item in items.unwrap_or_default() {
+                // A list says once what all of them are.
+                if let Some(map) = item.as_object_mut() {
+                    map.insert("apiVersion".into(), kind.api_version().into());
+                    map.insert("kind".into(), kind.kind.clone().into());
+                }
+                all.push(item);
+            }
+            match page.pointer("/metadata/continue").and_then(Value::as_str) {
+                Some(token) if !token.is_empty() => params = params.continue_token(token),
+                _ => return Ok(all),
+            }
+        }
+        Err(Trouble::Endless(kind.to_string()))
+    }
+
+    /// Applies an object, or tries what that would give.
+    pub(crate) async fn apply(
+        &self,
+        kind: &ApiKind,
+        id: &ObjectId,
+        body: &Value,
+        how: Apply,
+        contested: Contested,
+    ) -> Result<Value, Trouble> {
+        let mut params = PatchParams::apply(MANAGER).validation_strict();
+        params.dry_run = how == Apply::Try;
+        params.force = contested == Contested::Take;
+        let url = Request::new(kind.path(id.namespace.as_deref()));
+        self.ask(url.patch(&id.name, &params, &Patch::Apply(body))?).await
+    }
+
+    /// Changes fields of an object that is still the one that was seen, whoever manages them.
+    pub(crate) async fn merge(&self, kind: &ApiKind, id: &ObjectId, change: &Value) -> Result<Value, Trouble> {
+        let params = PatchParams {
+            field_manager: Some(RELEASER.to_owned()),
+            ..PatchParams::default()
+        };
+        let url = Request::new(kind.path(id.namespace.as_deref()));
+        self.ask(url.patch(&id.name, &params, &Patch::Merge(change))?).await
+    }
+
+    /// Deletes an object that is still the one that was seen. One that is gone is fine.
+    pub(crate) async fn delete(&self, kind: &ApiKind, id: &ObjectId, uid: &str) -> Result<(), Trouble> {
+        let params = DeleteParams::background().preconditions(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        });
+        let url = Request::new(kind.path(id.namespace.as_deref()));
+        match self.ask(url.delete(&id.name, &params)?).await {
+            Ok(_) => Ok(()),
+            Err(trouble) if matches!(trouble.code(), Some(404 | 409)) => Ok(()),
+            Err(trouble) => Err(trouble),
+        }
+    }
+}
