@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and what they share")]
 
+mod charter;
 mod conforms;
 mod faults;
 mod manifests;

@@ -20,27 +20,10 @@ pub(crate) struct Stage {
     pub(crate) runtime: tokio::runtime::Runtime,
 }
 
-/// What the account may do: the manifests of docs/kubernetes.md.
+/// What the account may do: the manifests that docs/kubernetes.md has an administrator apply.
 fn permissions() -> Vec<Value> {
-    let verbs = json!(["get", "list", "watch", "create", "patch", "delete"]);
-    vec![
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "charter" },
-            "rules": [
-                { "apiGroups": ["*"], "resources": ["*"], "verbs": verbs },
-                { "nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*"], "verbs": ["get"] },
-            ],
-        }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "charter-namespaces" },
-            "rules": [{ "apiGroups": [""], "resources": ["namespaces"], "verbs": verbs }],
-        }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": "charter-namespaces" },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "charter-namespaces" },
-            "subjects": [{ "kind": "User", "name": "charter", "apiGroup": "rbac.authorization.k8s.io" }],
-        }),
-    ]
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/kubernetes/permissions.yaml")).unwrap();
+    serde_saphyr::from_multiple(&text).unwrap()
 }
 
 impl Stage {

@@ -1,0 +1,135 @@
+//! A member whose part of a DAO runs on its cluster: ordered on the ledger, seen by everybody, healed, and taken down again.
+
+use serde_json::{Value, json};
+use tests::wait::until;
+use tests::{World, documents};
+
+use crate::stage::{NAMESPACE, Stage, config_map};
+
+const CHANNEL: &str = "smart-city-1";
+
+/// Gives a member the tests' cluster, by hand as its engineer would.
+fn on(world: &World, stage: &Stage, member: &str) {
+    let path = world.config(member);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let kubeconfig = stage.cluster.kubeconfig(tests::cluster::User::Charter);
+    let table = format!(
+        "\n[kubernetes]\nkubeconfig = {:?}\nnamespaces = [\"air-*\"]\n",
+        kubeconfig.display().to_string()
+    );
+    std::fs::write(&path, text + &table).unwrap();
+}
+
+fn resource(name: &str, spec: &Value, more: &Value) -> Value {
+    let mut resource = json!({ "name": name, "kind": "kubernetes/manifest", "owner": "city", "spec": spec });
+    resource.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    resource
+}
+
+#[test]
+fn a_members_part_runs_on_its_cluster() {
+    let Some(stage) = Stage::new() else { return };
+    let world = World::smart_city();
+    let wrong = json!([{ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "x", "namespace": "kube-system" } }]);
+    let file = world.file(
+        "order.yaml",
+        &documents::order(vec![resource("wrong", &json!({ "objects": wrong }), &json!({}))]).to_string(),
+    );
+    let by = ["--member", "city", "--channel", CHANNEL];
+    world
+        .charter(&[&["plan", "-f", &file], &by[..]].concat())
+        .exits(7)
+        .says(&["no provider of this Charter makes kubernetes/manifest: configure one"]);
+    on(&world, &stage, "city");
+    world
+        .charter(&[&["plan", "-f", &file], &by[..]].concat())
+        .exits(3)
+        .says(&["in the namespace kube-system, which this member doesn't give: add it to kubernetes.namespaces"]);
+
+    let ledger = world.ledger();
+    let services: Vec<_> = ["city", "breeze"].map(|member| world.serve(member)).into();
+    let stations = resource(
+        "stations",
+        &json!({
+            "namespace": NAMESPACE,
+            "objects": [
+                config_map("stations", &json!({ "digest": documents::reference("air-quality.outputs.digest") })),
+                { "apiVersion": "v1", "kind": "Service", "metadata": { "name": "stations" }, "spec": { "selector": { "app": "stations" }, "ports": [{ "port": 80 }] } },
+            ],
+            "outputs": { "address": { "object": "Service/stations", "pointer": "/spec/clusterIP" } },
+        }),
+        &json!({ "exports": ["address"] }),
+    );
+    let user = json!({
+        "name": "stations-at", "kind": "machine/file", "owner": "breeze", "spec": { "content": documents::reference("stations.outputs.address") },
+    });
+    world.submit("city", CHANNEL, &documents::order(vec![stations, user])).exits(0);
+    // The address of the one member's service is in the other member's file, by way of the ledger.
+    let maps = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
+    let services_folder = format!("/api/v1/namespaces/{NAMESPACE}/services");
+    let get = |folder: &str, name: &str| stage.runtime.block_on(stage.admin.get(folder, name));
+    until("the other member knows the address", || {
+        let address = get(&services_folder, "stations")
+            .map(|found| found["spec"]["clusterIP"].clone())
+            .unwrap_or_default();
+        let there = std::fs::read_to_string(world.member("breeze").join("machine/smart-city-1/stations-at")).unwrap_or_default();
+        if !there.is_empty() && address == there.as_str() {
+            Ok(())
+        } else {
+            Err(format!("{address} {there}"))
+        }
+    });
+    world.converged();
+    // Drift is healed, and on the ledger.
+    stage
+        .runtime
+        .block_on(stage.admin.merge(&maps, "stations", &json!({ "data": { "digest": "forged" } })));
+    until("the map is as it was ordered", || {
+        let digest = get(&maps, "stations")
+            .map(|found| found["data"]["digest"].clone())
+            .unwrap_or_default();
+        if digest.as_str().is_some_and(|digest| digest.starts_with("sha256:")) {
+            Ok(())
+        } else {
+            Err(digest)
+        }
+    });
+    until("the report says so", || {
+        let said = world.store("breeze").log("reported/smart-city-1", "%B").join("\n");
+        if said.contains("update stations") {
+            Ok(())
+        } else {
+            Err(said.lines().take(12).collect::<Vec<_>>().join("\n"))
+        }
+    });
+    // What was run is kept, as kubectl takes it.
+    let script: Value = world.store("city").json("actual/smart-city-1", &script(&world));
+    assert_eq!((&script["kind"], script["items"].as_array().unwrap().len()), (&json!("List"), 2));
+    world
+        .submit("city", CHANNEL, &documents::retirement(&["stations-at", "stations"]))
+        .exits(0);
+    until("nothing is left on the cluster", || {
+        let left = (get(&maps, "stations").is_some(), get(&services_folder, "stations").is_some());
+        if left == (false, false) { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    for service in services {
+        service.stop();
+    }
+    ledger.stop();
+    world.charter(&["replay", "--compare"]).exits(0);
+    world.charter(&["verify"]).exits(0);
+}
+
+/// Where the script of the stations is kept.
+fn script(world: &World) -> String {
+    let listed = world
+        .store("city")
+        .git(&["ls-tree", "-r", "--name-only", "actual/smart-city-1", "scripts/"])
+        .exits(0);
+    let found = listed
+        .lines()
+        .into_iter()
+        .find(|path| path.ends_with("/stations.json"))
+        .map(str::to_owned);
+    found.unwrap_or_else(|| panic!("{}", listed.stdout))
+}
