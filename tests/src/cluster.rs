@@ -69,11 +69,32 @@ impl Cluster {
         None
     }
 
-    /// Starts one, if its programs are there.
+    /// Starts one with its controllers, if its programs are there.
     ///
     /// # Panics
     /// When it doesn't come up.
     pub fn start() -> Option<Self> {
+        let mut cluster = Self::without_controllers()?;
+        let kubeconfig = cluster.kubeconfig(User::Admin).display().to_string();
+        cluster.controllers = Some(cluster.spawn(
+            "kube-controller-manager",
+            &[
+                &format!("--kubeconfig={kubeconfig}"),
+                "--leader-elect=false",
+                "--service-account-private-key-file=accounts.key",
+                "--root-ca-file=certificates/apiserver.crt",
+                "--secure-port=0",
+                "--concurrent-namespace-syncs=20",
+            ],
+        ));
+        Some(cluster)
+    }
+
+    /// Starts one in which nobody fills anything in.
+    ///
+    /// # Panics
+    /// When it doesn't come up.
+    pub fn without_controllers() -> Option<Self> {
         let programs = Self::programs()?;
         let folder = tempfile::Builder::new()
             .prefix("charter-cluster-")
@@ -115,18 +136,6 @@ impl Cluster {
             ],
         ));
         cluster.start_server();
-        let kubeconfig = cluster.kubeconfig(User::Admin).display().to_string();
-        cluster.controllers = Some(cluster.spawn(
-            "kube-controller-manager",
-            &[
-                &format!("--kubeconfig={kubeconfig}"),
-                "--leader-elect=false",
-                "--service-account-private-key-file=accounts.key",
-                "--root-ca-file=certificates/apiserver.crt",
-                "--secure-port=0",
-                "--concurrent-namespace-syncs=20",
-            ],
-        ));
         Some(cluster)
     }
 
@@ -294,6 +303,18 @@ impl Hands {
             Err(kube::Error::Api(status)) if status.code == 404 => None,
             Err(error) => panic!("{folder}/{name}: {error}"),
         }
+    }
+
+    /// Reads something that is no object.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn text(&self, name: &str) -> String {
+        let request = Request::new("").get(name, &GetParams::default()).expect("a plain name");
+        self.client
+            .request_text(request)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
     /// Lists objects.

@@ -1,5 +1,6 @@
 //! Looking at everything at once: a list for each kind, and a try for what is not as it was seen to be last.
 
+use std::borrow::Cow;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,6 +62,8 @@ struct World {
     kinds: BTreeMap<(String, String), Result<Option<ApiKind>, String>>,
     /// The scope's objects.
     live: BTreeMap<ObjectId, Value>,
+    /// Which of them are a resource's, as their labels say.
+    made_for: BTreeMap<ResourceName, Vec<ObjectId>>,
     /// Why objects of a kind can't be seen, by group and kind.
     unseen: BTreeMap<(String, String), String>,
 }
@@ -174,6 +177,11 @@ async fn look(site: &Site, server: &Server, scope: &Scope, cases: &[Case<'_>], k
             }
         }
     }
+    for (id, live) in &world.live {
+        if let Some(name) = object::made_for(live, scope) {
+            world.made_for.entry(name).or_default().push(id.clone());
+        }
+    }
     Ok(world)
 }
 
@@ -217,11 +225,11 @@ async fn list_one(
 /// Sees one resource, and says what is to be remembered of it.
 async fn see(site: &Site, server: &Server, scope: &Scope, world: &World, case: &Case<'_>) -> (ResourceName, Observation, Option<Record>) {
     let found = match &case.manifest {
-        None => there(scope, world, case),
+        None => there(world, case),
         Some(Err(why)) => Err(why.clone()),
         Some(Ok(manifest)) => match &case.asked.resource {
             Some(resource) => differs(site, server, scope, world, case, resource, manifest).await,
-            None => there(scope, world, case),
+            None => there(world, case),
         },
     };
     let (observation, record) = found.unwrap_or_else(|why| (Observation::Unknown { why }, None));
@@ -229,20 +237,17 @@ async fn see(site: &Site, server: &Server, scope: &Scope, world: &World, case: &
 }
 
 /// Everything that is live for a resource, by its labels.
-fn labelled<'a>(scope: &'a Scope, world: &'a World, name: &'a ResourceName) -> impl Iterator<Item = (&'a ObjectId, &'a Value)> {
-    world
-        .live
-        .iter()
-        .filter(move |(_, live)| object::owner(live, scope, name) == Owner::Ours)
+fn labelled<'a>(world: &'a World, name: &ResourceName) -> impl Iterator<Item = &'a ObjectId> {
+    world.made_for.get(name).into_iter().flatten()
 }
 
 /// Whether anything is there of what is going.
-fn there(scope: &Scope, world: &World, case: &Case<'_>) -> Result<(Observation, Option<Record>), String> {
+fn there(world: &World, case: &Case<'_>) -> Result<(Observation, Option<Record>), String> {
     let recorded = case.record.iter().flat_map(|record| &record.objects);
     if let Some(why) = recorded.clone().find_map(|id| world.unseen(id)) {
         return Err(why.clone());
     }
-    let live: BTreeSet<ObjectId> = labelled(scope, world, &case.asked.name).map(|(id, _)| id.clone()).collect();
+    let live: BTreeSet<ObjectId> = labelled(world, &case.asked.name).cloned().collect();
     let record = case.record.clone().map(|mut record| {
         record.objects = live.clone();
         record
@@ -287,8 +292,8 @@ async fn differs(
         let sent = send::sent(site, scope, resource, object, kind).map_err(|hindrance| chain(&hindrance))?;
         wanted.insert(sent.id.clone());
         let live = match world.live.get(&sent.id) {
-            Some(live) => Some(live.clone()),
-            None => server.get(kind, &sent.id).await.map_err(|trouble| chain(&trouble))?,
+            Some(live) => Some(Cow::Borrowed(live)),
+            None => server.get(kind, &sent.id).await.map_err(|trouble| chain(&trouble))?.map(Cow::Owned),
         };
         let Some(live) = live else {
             sight.drift.push(send::existence(at, Some(&sent.id), None));
@@ -310,23 +315,29 @@ async fn differs(
             owner: &owner,
             at: &at,
         };
-        let live = one.compare(live, record.as_ref(), &mut sight).await?;
-        if !sight.clean.contains(&object.index) {
-            let key = ObjectId::of(&live).map(|id| (scope.clone(), id));
-            site.memory().seen.extend(key.map(|key| (key, Some(live.clone()))));
+        let live = match one.compare(&live, record.as_ref(), &mut sight).await? {
+            Some(newer) => Cow::Owned(newer),
+            None => live,
+        };
+        if !sight.clean.contains(&object.index)
+            && let Some(id) = ObjectId::of(&live)
+        {
+            site.memory().seen.insert((scope.clone(), id), Some(live.clone().into_owned()));
         }
         if let Health::Waits(why) = health(&live) {
             sight.waits.get_or_insert(format!("{}: {why}", object.id));
         }
-        sight.live.insert(object.index, live);
+        if manifest.outputs.values().any(|(index, _)| *index == object.index) {
+            sight.live.insert(object.index, live.into_owned());
+        }
     }
-    for (id, _) in labelled(scope, world, &case.asked.name).filter(|(id, _)| !wanted.contains(*id)) {
+    for id in labelled(world, &case.asked.name).filter(|id| !wanted.contains(*id)) {
         sight.any = true;
         sight
             .drift
             .push(send::existence(format!("/leftovers/{}/{}", id.kind, id.name), None, Some(id)));
     }
-    let record = remembered(scope, world, case, record, &sight);
+    let record = remembered(world, case, record, &sight);
     Ok((observation(external, manifest, sight), record))
 }
 
@@ -360,8 +371,8 @@ fn observation(external: String, manifest: &Manifest, sight: Sight) -> Observati
 }
 
 /// What is to be remembered of a resource after a look at it.
-fn remembered(scope: &Scope, world: &World, case: &Case<'_>, record: Option<Record>, sight: &Sight) -> Option<Record> {
-    let live = labelled(scope, world, &case.asked.name).map(|(id, _)| id.clone());
+fn remembered(world: &World, case: &Case<'_>, record: Option<Record>, sight: &Sight) -> Option<Record> {
+    let live = labelled(world, &case.asked.name).cloned();
     match record {
         Some(mut record) => {
             record.objects.extend(live);
@@ -386,31 +397,25 @@ fn orphans(
     world: &World,
     wanted: &BTreeSet<&ResourceName>,
 ) -> Result<(Vec<Orphan>, BTreeMap<ResourceName, Record>), Hindrance> {
-    let mut all: BTreeMap<ResourceName, (Orphan, Record)> = BTreeMap::new();
-    for (id, live) in &world.live {
-        let Some(name) = object::made_for(live, scope).filter(|name| !wanted.contains(name)) else {
-            continue;
-        };
-        if !all.contains_key(&name) {
-            let kind = object::annotation(live, KIND).and_then(|kind| Kind::new(kind).ok());
-            let external = object::annotation(live, ORIGIN).map(str::to_owned);
-            let orphan = Orphan {
-                name: name.clone(),
-                kind: kind.unwrap_or_else(|| spec::kind("manifest")),
-                external: external.unwrap_or_else(|| Origin::of(&scope.channel, &name, None).to_string()),
-                on_retire: object::on_retire(live),
-            };
-            all.insert(name.clone(), (orphan, Record::new()?));
-        }
-        if let Some((_, record)) = all.get_mut(&name) {
-            record.objects.insert(id.clone());
-        }
-    }
     let mut orphans = Vec::new();
     let mut records = BTreeMap::new();
-    for (name, (orphan, record)) in all {
-        orphans.push(orphan);
-        records.insert(name, record);
+    for (name, ids) in world.made_for.iter().filter(|(name, _)| !wanted.contains(name)) {
+        let first = ids.first().and_then(|id| world.live.get(id));
+        let said = |key: &str| first.and_then(|live| object::annotation(live, key));
+        orphans.push(Orphan {
+            name: name.clone(),
+            kind: said(KIND)
+                .and_then(|kind| Kind::new(kind).ok())
+                .unwrap_or_else(|| spec::kind("manifest")),
+            external: match said(ORIGIN) {
+                Some(origin) => origin.to_owned(),
+                None => Origin::of(&scope.channel, name, None).to_string(),
+            },
+            on_retire: first.map(object::on_retire).unwrap_or_default(),
+        });
+        let mut record = Record::new()?;
+        record.objects.extend(ids.iter().cloned());
+        records.insert(name.clone(), record);
     }
     Ok((orphans, records))
 }

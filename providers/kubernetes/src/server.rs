@@ -155,6 +155,16 @@ pub(crate) enum Contested {
     Take,
 }
 
+/// Keeps of what the server knows of managers only whether Charter is one: that is most of an object, and nothing else is asked of it.
+fn slim(object: &mut Value) {
+    if let Some(managers) = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut) {
+        managers.retain(|one| one["manager"] == MANAGER && one["operation"] == "Apply");
+        for fields in managers.iter_mut().filter_map(Value::as_object_mut) {
+            fields.remove("fieldsV1");
+        }
+    }
+}
+
 /// The server, and what it was heard to know.
 pub(crate) struct Server {
     client: Client,
@@ -287,6 +297,7 @@ impl Server {
                     map.insert("apiVersion".into(), kind.api_version().into());
                     map.insert("kind".into(), kind.kind.clone().into());
                 }
+                slim(&mut item);
                 all.push(item);
             }
             match page.pointer("/metadata/continue").and_then(Value::as_str) {

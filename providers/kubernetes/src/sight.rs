@@ -48,16 +48,17 @@ fn version(object: &Value) -> &str {
 }
 
 impl One<'_> {
-    /// Compares the object with what applying would make of it, unless it is as it was when they were the same. Gives it as it was seen last.
-    pub(crate) async fn compare(mut self, mut live: Value, record: Option<&Record>, sight: &mut Sight) -> Result<Value, String> {
+    /// Compares the object with what applying would make of it, unless it is as it was when they were the same. Gives what was read of it
+    /// anew.
+    pub(crate) async fn compare(mut self, live: &Value, record: Option<&Record>, sight: &mut Sight) -> Result<Option<Value>, String> {
         let salt = record.map(|record| record.salt.as_str()).unwrap_or_default();
         let digest = send::digest(salt, &self.sent.body);
         let key = self.object.id.to_string();
         let last = record.and_then(|record| record.sent.get(&key));
-        if *self.owner == Owner::Ours && last.is_some_and(|last| last.digest == digest && last.clean == version(&live)) {
+        if *self.owner == Owner::Ours && last.is_some_and(|last| last.digest == digest && last.clean == version(live)) {
             sight.sent.extend(last.map(|last| (key, last.clone())));
             sight.clean.insert(self.object.index);
-            return Ok(live);
+            return Ok(None);
         }
         let over = match self.owner {
             Owner::Ours => send::over(last, &digest),
@@ -69,29 +70,31 @@ impl One<'_> {
             clean: String::new(),
         });
         sight.sent.extend(unclean.map(|last| (key.clone(), last)));
+        let mut newer = None;
         for _ in 0..READS {
-            send::leave_alone(&mut self.sent.body, &live, &self.object.rules.ignore);
+            let live = newer.as_ref().unwrap_or(live);
+            send::leave_alone(&mut self.sent.body, live, &self.object.rules.ignore);
             let applied = match send::send(self.server, self.kind, self.object, &self.sent, Apply::Try, over).await {
                 Ok(applied) => applied,
                 Err(hindrance) => {
                     self.refused(&hindrance, sight)?;
-                    return Ok(live);
+                    return Ok(newer);
                 }
             };
-            if version(&applied) != version(&live) {
+            if version(&applied) != version(live) {
                 // Somebody changed it in between: what differs may be theirs.
                 let now = self.server.get(self.kind, &self.sent.id).await.map_err(|trouble| chain(&trouble))?;
-                live = now.ok_or_else(|| format!("{} went while it was looked at", self.object.id))?;
+                newer = Some(now.ok_or_else(|| format!("{} went while it was looked at", self.object.id))?);
                 continue;
             }
-            let fields = self.differences(&live, &applied);
+            let fields = self.differences(live, &applied);
             if fields.is_empty() && *self.owner == Owner::Ours {
-                let clean = version(&live).to_owned();
+                let clean = version(live).to_owned();
                 sight.sent.insert(key, Last { digest, clean });
                 sight.clean.insert(self.object.index);
             }
             sight.drift.extend(fields);
-            return Ok(live);
+            return Ok(newer);
         }
         Err(format!("{} changes all the time", self.object.id))
     }

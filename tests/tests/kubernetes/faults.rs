@@ -46,6 +46,16 @@ async fn made(stage: &Stage, resource: &Resource) {
     .await;
 }
 
+/// Nothing differs: a controller may still have to see it.
+async fn undisturbed(stage: &Stage, resource: &Resource) {
+    until_async(&format!("{} is ready", resource.name), async || match stage.see(resource).await {
+        seen if seen.in_sync() => Ok(()),
+        seen @ Observation::Pending { .. } => Err(format!("{seen:?}")),
+        seen => panic!("{seen:?}"),
+    })
+    .await;
+}
+
 #[test]
 fn what_others_do_is_theirs_and_what_is_ours_comes_back() {
     let Some(stage) = Stage::new() else { return };
@@ -62,7 +72,7 @@ fn what_others_do_is_theirs_and_what_is_ours_comes_back() {
             )
             .await;
         stage.admin.merge(CONFIG_MAPS, "web", &json!({ "data": { "b": "2" } })).await;
-        assert!(stage.see(&web).await.in_sync(), "{:?}", stage.see(&web).await);
+        undisturbed(&stage, &web).await;
         // One that we do is, and one path tells; it comes back, and the others' stays.
         stage.admin.merge(DEPLOYMENTS, "web", &json!({ "spec": { "replicas": 3 } })).await;
         assert_eq!(present(&stage.see(&web).await), (vec!["/objects/0/spec/replicas"], None, None));
@@ -88,7 +98,7 @@ fn what_others_do_is_theirs_and_what_is_ours_comes_back() {
         let ours = manifest("shared", &[config_map("shared", &json!({ "ours": "1", "both": "same" }))]);
         made(&stage, &ours).await;
         stage.admin.apply(CONFIG_MAPS, "kubectl", &theirs).await;
-        assert!(stage.see(&ours).await.in_sync());
+        undisturbed(&stage, &ours).await;
         // What they manage alone is contested, until the order takes it.
         let more = json!([config_map("shared", &json!({ "ours": "1", "both": "same", "theirs": "2" }))]);
         let contested = with("shared", &json!({ "namespace": NAMESPACE, "objects": more }));
@@ -119,7 +129,7 @@ fn what_others_do_is_theirs_and_what_is_ours_comes_back() {
             .admin
             .merge(&format!("{DEPLOYMENTS}/scaled"), "scale", &json!({ "spec": { "replicas": 0 } }))
             .await;
-        assert!(stage.see(&ignoring).await.in_sync());
+        undisturbed(&stage, &ignoring).await;
         assert_eq!(stage.see(&ignoring).await.outputs().unwrap().get("name"), Some(&json!("scaled")));
     });
 }
