@@ -17,6 +17,7 @@ use crate::{Hindrance, Site, delete, failed};
 
 /// Applies all objects of a resource. It returns before they are ready.
 pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError> {
+    site.unsettle(scope, &resource.name);
     let origin = resource.origin(&scope.channel);
     let external = origin.to_string();
     let manifest = spec::read(&site.config, resource, &origin)?;
@@ -190,6 +191,8 @@ async fn one(
         send::leave_alone(&mut sent.body, live, &object.rules.ignore);
     }
     let done = send::send(server, kind, object, &sent, Apply::Do, over).await?;
+    site.watches
+        .put(&object::selector(scope.channel.as_str(), &scope.member), kind, &done);
     let version = done
         .pointer("/metadata/resourceVersion")
         .and_then(Value::as_str)

@@ -35,6 +35,9 @@ pub struct KubernetesConfig {
     /// The most objects that one pass deletes.
     #[serde(default = "deletions")]
     pub deletions: u32,
+    /// Whether a service watches what it has listed, instead of listing it at every look.
+    #[serde(default = "watch")]
+    pub watch: bool,
 }
 
 /// Whom Charter acts as.
@@ -50,6 +53,10 @@ pub struct Impersonate {
 
 fn records() -> PathBuf {
     "kubernetes".into()
+}
+
+fn watch() -> bool {
+    true
 }
 
 fn deletions() -> u32 {
@@ -108,6 +115,7 @@ mod tests {
             secrets: None,
             records: records(),
             deletions: deletions(),
+            watch: watch(),
         };
         assert!(config.check().is_ok());
         for (namespace, given) in [("air-1", true), ("data", true), ("data-2", false), ("kube-system", false)] {

@@ -13,6 +13,7 @@ use crate::{Hindrance, Site, failed};
 /// Deletes everything that was made for a resource.
 pub(crate) async fn delete(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<Deleted, ProviderError> {
     let trouble = |hindrance: Hindrance| failed("delete", external, hindrance);
+    site.unsettle(scope, name);
     let Some(mut record) = site.record(scope, name).map_err(|error| trouble(error.into()))? else {
         return Ok(Deleted::Gone);
     };
@@ -93,9 +94,16 @@ async fn one(site: &Site, server: &Server, scope: &Scope, name: &ResourceName, i
         memory.deletions -= 1;
     }
     server.delete(&kind, id, object::uid(&live)).await?;
+    let selector = object::selector(scope.channel.as_str(), &scope.member);
     Ok(match server.get(&kind, id).await? {
-        Some(now) if object::uid(&now) == object::uid(&live) => Some("it is going".to_owned()),
-        _ => None,
+        Some(now) if object::uid(&now) == object::uid(&live) => {
+            site.watches.put(&selector, &kind, &now);
+            Some("it is going".to_owned())
+        }
+        _ => {
+            site.watches.gone(&selector, &kind, &live);
+            None
+        }
     })
 }
 
@@ -124,7 +132,7 @@ async fn holds_others(server: &Server, scope: &Scope, id: &ObjectId, live: &Valu
     };
     for kind in kinds {
         let found = match server.list(&kind, namespace, "").await {
-            Ok(found) => found,
+            Ok((found, _)) => found,
             Err(trouble) if matches!(trouble.code(), Some(404 | 405)) => continue,
             Err(trouble) if trouble.code() == Some(403) => {
                 return Ok(Some(format!(
@@ -164,18 +172,19 @@ fn is_others(scope: &Scope, live: &Value) -> bool {
 /// Takes the owner labels off everything that was made for a resource.
 pub(crate) async fn release(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<(), ProviderError> {
     let trouble = |hindrance: Hindrance| failed("release", external, hindrance);
+    site.unsettle(scope, name);
     let Some(record) = site.record(scope, name).map_err(|error| trouble(error.into()))? else {
         return Ok(());
     };
     let server = site.server().await.map_err(|error| trouble(error.into()))?;
     for id in &record.objects {
-        let_go(server, scope, name, id).await.map_err(|error| trouble(error.into()))?;
+        let_go(site, server, scope, name, id).await.map_err(|error| trouble(error.into()))?;
     }
     site.records(scope, |records| records.remove(name))
         .map_err(|error| trouble(error.into()))
 }
 
-async fn let_go(server: &Server, scope: &Scope, name: &ResourceName, id: &ObjectId) -> Result<(), Trouble> {
+async fn let_go(site: &Site, server: &Server, scope: &Scope, name: &ResourceName, id: &ObjectId) -> Result<(), Trouble> {
     let Some(kind) = server.kind(id).await? else { return Ok(()) };
     let Some(live) = server.get(&kind, id).await? else { return Ok(()) };
     if object::owner(&live, scope, name) != Owner::Ours {
@@ -188,5 +197,8 @@ async fn let_go(server: &Server, scope: &Scope, name: &ResourceName, id: &Object
         "labels": none(&[CHANNEL, MEMBER, RESOURCE]),
         "annotations": none(&[KIND, ORIGIN, ON_RETIRE]),
     } });
-    server.merge(&kind, id, &change).await.map(drop)
+    let now = server.merge(&kind, id, &change).await?;
+    site.watches
+        .gone(&object::selector(scope.channel.as_str(), &scope.member), &kind, &now);
+    Ok(())
 }

@@ -15,6 +15,7 @@ mod send;
 mod server;
 mod sight;
 mod spec;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -34,6 +35,7 @@ pub use self::config::{Impersonate, KubernetesConfig};
 use self::object::ObjectId;
 use self::record::{Record, Records};
 use self::server::{Server, Trouble};
+use self::watch::Watches;
 
 /// Makes `kubernetes/manifest` and `kubernetes/namespace` in one cluster.
 pub struct Kubernetes {
@@ -43,7 +45,8 @@ pub struct Kubernetes {
 /// The cluster as every call sees it.
 pub(crate) struct Site {
     config: KubernetesConfig,
-    server: OnceCell<Server>,
+    server: OnceCell<Arc<Server>>,
+    watches: Watches,
     memory: Mutex<Memory>,
 }
 
@@ -53,10 +56,22 @@ struct Memory {
     records: BTreeMap<Scope, Records>,
     /// What the last pass saw of objects that are not as they were asked for; none: it saw that nothing is there.
     seen: BTreeMap<(Scope, ObjectId), Option<Value>>,
+    /// What was in sync at the last look, and stays so while none of its objects changes.
+    settled: BTreeMap<(Scope, ResourceName), Settled>,
     /// Kinds that may be listed in single namespaces only, by group and kind.
     narrow: BTreeSet<(String, String)>,
     /// How many objects this pass may still delete.
     deletions: u32,
+}
+
+/// A resource that was in sync.
+struct Settled {
+    /// As it was asked for.
+    resource: Resource,
+    /// Its objects, and the version that each had.
+    objects: Vec<(ObjectId, String)>,
+    /// How it was seen.
+    observation: Observation,
 }
 
 /// Why something can't be done right now.
@@ -108,8 +123,14 @@ impl Site {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn server(&self) -> Result<&Server, Trouble> {
-        self.server.get_or_try_init(|| Server::open(&self.config)).await
+    async fn server(&self) -> Result<&Arc<Server>, Trouble> {
+        let open = || async { Server::open(&self.config).await.map(Arc::new) };
+        self.server.get_or_try_init(open).await
+    }
+
+    /// Forgets that a resource was in sync.
+    fn unsettle(&self, scope: &Scope, name: &ResourceName) {
+        self.memory().settled.remove(&(scope.clone(), name.clone()));
     }
 
     /// Runs something with the records of a scope.
@@ -134,11 +155,16 @@ impl Site {
 impl Kubernetes {
     /// Takes a configuration that was checked. Nothing is asked of the cluster yet.
     pub fn new(config: KubernetesConfig) -> Self {
+        let memory = Memory {
+            deletions: config.deletions,
+            ..Memory::default()
+        };
         Self {
             site: Arc::new(Site {
+                watches: Watches::new(config.watch),
                 config,
                 server: OnceCell::new(),
-                memory: Mutex::default(),
+                memory: Mutex::new(memory),
             }),
         }
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::StreamExt;
 use serde_json::Value;
@@ -17,9 +18,9 @@ use crate::object::{self, KIND, ORIGIN, Object, ObjectId, Owner};
 use crate::record::Record;
 use crate::send;
 use crate::server::{ApiKind, Server, Trouble};
-use crate::sight::{One, Sight};
+use crate::sight::{self, One, Sight};
 use crate::spec::{self, Manifest};
-use crate::{Hindrance, Site, chain};
+use crate::{Hindrance, Settled, Site, chain};
 
 /// How many kinds are listed at a time.
 const LISTS: usize = 8;
@@ -53,6 +54,20 @@ struct Case<'a> {
     /// What it asks for; none: only whether it is there matters.
     manifest: Option<Result<Manifest, String>>,
     record: Option<Record>,
+    /// It was in sync at the last look, and neither of these was read.
+    was_settled: bool,
+}
+
+impl<'a> Case<'a> {
+    fn new(site: &Site, scope: &Scope, asked: &'a Asked) -> Result<Self, Hindrance> {
+        let read = |resource: &Resource| spec::read(&site.config, resource, &asked.origin).map_err(|invalid| invalid.to_string());
+        Ok(Self {
+            asked,
+            manifest: asked.resource.as_ref().map(read),
+            record: site.record(scope, &asked.name)?,
+            was_settled: false,
+        })
+    }
 }
 
 /// What the lists gave.
@@ -61,7 +76,7 @@ struct World {
     /// The kinds, by apiVersion and kind; none: the server has no such kind.
     kinds: BTreeMap<(String, String), Result<Option<ApiKind>, String>>,
     /// The scope's objects.
-    live: BTreeMap<ObjectId, Value>,
+    live: BTreeMap<ObjectId, Arc<Value>>,
     /// Which of them are a resource's, as their labels say.
     made_for: BTreeMap<ResourceName, Vec<ObjectId>>,
     /// Why objects of a kind can't be seen, by group and kind.
@@ -85,6 +100,10 @@ impl World {
 /// Looks at all wanted resources, and for owned objects that none of them names.
 pub(crate) async fn observe(site: &Site, scope: &Scope, asked: &[Asked]) -> Result<Observed, Hindrance> {
     let server = site.server().await?;
+    if !site.watches.is_empty() {
+        // A watch of a server that hangs says nothing, as one of a quiet server does.
+        server.answers().await?;
+    }
     {
         let mut memory = site.memory();
         memory.deletions = site.config.deletions;
@@ -93,11 +112,20 @@ pub(crate) async fn observe(site: &Site, scope: &Scope, asked: &[Asked]) -> Resu
     let known = site.records(scope, |records| Ok(records.known))?;
     let mut cases = Vec::with_capacity(asked.len());
     for one in asked {
-        let read = |resource: &Resource| spec::read(&site.config, resource, &one.origin).map_err(|invalid| invalid.to_string());
-        cases.push(Case {
-            asked: one,
-            manifest: one.resource.as_ref().map(read),
-            record: site.record(scope, &one.name)?,
+        // What was in sync is read only when one of its objects has changed.
+        let was_settled = one.resource.is_some() && {
+            let memory = site.memory();
+            let settled = memory.settled.get(&(scope.clone(), one.name.clone()));
+            settled.is_some_and(|settled| one.resource.as_ref() == Some(&settled.resource))
+        };
+        cases.push(match was_settled {
+            true => Case {
+                asked: one,
+                manifest: None,
+                record: None,
+                was_settled,
+            },
+            false => Case::new(site, scope, one)?,
         });
     }
     let world = look(site, server, scope, &cases, known).await?;
@@ -114,7 +142,7 @@ pub(crate) async fn observe(site: &Site, scope: &Scope, asked: &[Asked]) -> Resu
     // A part of the truth is no reason to call anything unwanted.
     if world.unseen.is_empty() {
         let wanted: BTreeSet<&ResourceName> = asked.iter().map(|one| &one.name).collect();
-        let (orphans, found) = orphans(scope, &world, &wanted)?;
+        let (orphans, found) = orphans(site, scope, &world, &wanted)?;
         observed.orphans = orphans;
         records.extend(found.into_iter().map(|(name, record)| (name, Some(record))));
     }
@@ -135,7 +163,7 @@ pub(crate) async fn observe(site: &Site, scope: &Scope, asked: &[Asked]) -> Resu
 }
 
 /// Asks which kinds there are, and lists the scope's objects of those that matter. Where nobody remembers what was made, those of all.
-async fn look(site: &Site, server: &Server, scope: &Scope, cases: &[Case<'_>], known: bool) -> Result<World, Hindrance> {
+async fn look(site: &Site, server: &Arc<Server>, scope: &Scope, cases: &[Case<'_>], known: bool) -> Result<World, Hindrance> {
     let mut ids: BTreeSet<ObjectId> = site.records(scope, |records| Ok(records.objects().cloned().collect()))?;
     let manifests = cases.iter().filter_map(|case| case.manifest.as_ref()?.as_ref().ok());
     ids.extend(manifests.flat_map(|manifest| manifest.objects.iter().map(|object| object.id.clone())));
@@ -165,9 +193,7 @@ async fn look(site: &Site, server: &Server, scope: &Scope, cases: &[Case<'_>], k
     let mut lists = futures::stream::iter(each).buffer_unordered(LISTS);
     while let Some((kind, found)) = lists.next().await {
         match found {
-            Ok(found) => world
-                .live
-                .extend(found.into_iter().filter_map(|live| Some((ObjectId::of(&live)?, live)))),
+            Ok(found) => world.live.extend(found),
             // Its definition went, and with it everything of the kind: it is asked for again.
             Err(trouble) if trouble.code() == Some(404) => server.forget_kinds(),
             // What Charter may not list it can't have made.
@@ -185,30 +211,33 @@ async fn look(site: &Site, server: &Server, scope: &Scope, cases: &[Case<'_>], k
     Ok(world)
 }
 
+/// What a list gives.
+type Listed = Vec<(ObjectId, Arc<Value>)>;
+
 /// Lists the scope's objects of one kind: everywhere, or where that isn't allowed in each namespace that matters.
 async fn list(
     site: &Site,
-    server: &Server,
+    server: &Arc<Server>,
     scope: &Scope,
     kind: ApiKind,
     namespaces: &BTreeSet<String>,
-) -> (ApiKind, Result<Vec<Value>, Trouble>) {
+) -> (ApiKind, Result<Listed, Trouble>) {
     let found = list_one(site, server, scope, &kind, namespaces).await;
     (kind, found)
 }
 
 async fn list_one(
     site: &Site,
-    server: &Server,
+    server: &Arc<Server>,
     scope: &Scope,
     kind: &ApiKind,
     namespaces: &BTreeSet<String>,
-) -> Result<Vec<Value>, Trouble> {
+) -> Result<Listed, Trouble> {
     let selector = object::selector(scope.channel.as_str(), &scope.member);
     let key = (kind.group.clone(), kind.kind.clone());
     let narrow = site.memory().narrow.contains(&key);
     if !narrow {
-        match server.list(kind, None, &selector).await {
+        match site.watches.list(server, kind, None, &selector).await {
             Err(trouble) if trouble.code() == Some(403) && kind.namespaced => {
                 site.memory().narrow.insert(key);
             }
@@ -217,13 +246,34 @@ async fn list_one(
     }
     let mut all = Vec::new();
     for namespace in namespaces {
-        all.extend(server.list(kind, Some(namespace), &selector).await?);
+        all.extend(site.watches.list(server, kind, Some(namespace), &selector).await?);
     }
     Ok(all)
 }
 
 /// Sees one resource, and says what is to be remembered of it.
-async fn see(site: &Site, server: &Server, scope: &Scope, world: &World, case: &Case<'_>) -> (ResourceName, Observation, Option<Record>) {
+async fn see(
+    site: &Site,
+    server: &Arc<Server>,
+    scope: &Scope,
+    world: &World,
+    case: &Case<'_>,
+) -> (ResourceName, Observation, Option<Record>) {
+    let read;
+    let case = match case.was_settled {
+        false => case,
+        true => match settled(site, scope, world, case).map_or_else(|| Case::new(site, scope, case.asked).map(Err), |seen| Ok(Ok(seen))) {
+            Ok(Ok(observation)) => return (case.asked.name.clone(), observation, None),
+            Ok(Err(fresh)) => {
+                read = fresh;
+                &read
+            }
+            Err(hindrance) => {
+                let why = chain(&hindrance);
+                return (case.asked.name.clone(), Observation::Unknown { why }, None);
+            }
+        },
+    };
     let found = match &case.manifest {
         None => there(world, case),
         Some(Err(why)) => Err(why.clone()),
@@ -268,7 +318,7 @@ fn there(world: &World, case: &Case<'_>) -> Result<(Observation, Option<Record>)
 
 async fn differs(
     site: &Site,
-    server: &Server,
+    server: &Arc<Server>,
     scope: &Scope,
     world: &World,
     case: &Case<'_>,
@@ -292,7 +342,7 @@ async fn differs(
         let sent = send::sent(site, scope, resource, object, kind).map_err(|hindrance| chain(&hindrance))?;
         wanted.insert(sent.id.clone());
         let live = match world.live.get(&sent.id) {
-            Some(live) => Some(Cow::Borrowed(live)),
+            Some(live) => Some(Cow::Borrowed(&**live)),
             None => server.get(kind, &sent.id).await.map_err(|trouble| chain(&trouble))?.map(Cow::Owned),
         };
         let Some(live) = live else {
@@ -338,7 +388,40 @@ async fn differs(
             .push(send::existence(format!("/leftovers/{}/{}", id.kind, id.name), None, Some(id)));
     }
     let record = remembered(world, case, record, &sight);
-    Ok((observation(external, manifest, sight), record))
+    let observation = observation(external, manifest, sight);
+    settle(site, scope, world, case, resource, &observation);
+    Ok((observation, record))
+}
+
+/// What was in sync stays so while it is asked for just as it was, and none of its objects has changed.
+fn settled(site: &Site, scope: &Scope, world: &World, case: &Case<'_>) -> Option<Observation> {
+    let memory = site.memory();
+    let settled = memory.settled.get(&(scope.clone(), case.asked.name.clone()))?;
+    let unchanged = |(id, version): &(ObjectId, String)| {
+        let live = world.live.get(id);
+        live.is_some_and(|live| sight::version(live) == version)
+    };
+    let as_many = world.made_for.get(&case.asked.name).map_or(0, Vec::len) == settled.objects.len();
+    (as_many && settled.objects.iter().all(unchanged)).then(|| settled.observation.clone())
+}
+
+/// Remembers what is in sync, but for what holds secrets: those may change where no server tells.
+fn settle(site: &Site, scope: &Scope, world: &World, case: &Case<'_>, resource: &Resource, observation: &Observation) {
+    let key = (scope.clone(), case.asked.name.clone());
+    if !observation.in_sync() || !resource.spec.secrets().is_empty() {
+        site.memory().settled.remove(&key);
+        return;
+    }
+    let objects = labelled(world, &case.asked.name).filter_map(|id| {
+        let live = world.live.get(id)?;
+        Some((id.clone(), sight::version(live).to_owned()))
+    });
+    let settled = Settled {
+        resource: resource.clone(),
+        objects: objects.collect(),
+        observation: observation.clone(),
+    };
+    site.memory().settled.insert(key, settled);
 }
 
 /// Where an object stands in its specification.
@@ -393,6 +476,7 @@ fn remembered(world: &World, case: &Case<'_>, record: Option<Record>, sight: &Si
 
 /// Owned objects that no wanted resource names.
 fn orphans(
+    site: &Site,
     scope: &Scope,
     world: &World,
     wanted: &BTreeSet<&ResourceName>,
@@ -400,7 +484,7 @@ fn orphans(
     let mut orphans = Vec::new();
     let mut records = BTreeMap::new();
     for (name, ids) in world.made_for.iter().filter(|(name, _)| !wanted.contains(name)) {
-        let first = ids.first().and_then(|id| world.live.get(id));
+        let first = ids.first().and_then(|id| world.live.get(id)).map(|live| &**live);
         let said = |key: &str| first.and_then(|live| object::annotation(live, key));
         orphans.push(Orphan {
             name: name.clone(),
@@ -413,7 +497,10 @@ fn orphans(
             },
             on_retire: first.map(object::on_retire).unwrap_or_default(),
         });
-        let mut record = Record::new()?;
+        let mut record = match site.record(scope, name)? {
+            Some(record) => record,
+            None => Record::new()?,
+        };
         record.objects.extend(ids.iter().cloned());
         records.insert(name.clone(), record);
     }

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions, WatchParams};
 use kube::core::response::{Status, StatusCause};
-use kube::core::{Request, request};
+use kube::core::{Request, WatchEvent, request};
 use kube::{Client, Config};
 use serde_json::Value;
 use thiserror::Error;
@@ -26,6 +26,10 @@ const PAGE: u32 = 500;
 const PAGES: usize = 1_000;
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long a watch lasts, in seconds; the server may end it sooner.
+const WATCH: u32 = 280;
+/// How long a watch may be silent: a server sends a bookmark every minute.
+const SILENCE: Duration = Duration::from_secs(90);
 
 /// A call failed.
 #[derive(Debug, Error)]
@@ -156,7 +160,7 @@ pub(crate) enum Contested {
 }
 
 /// Keeps of what the server knows of managers only whether Charter is one: that is most of an object, and nothing else is asked of it.
-fn slim(object: &mut Value) {
+pub(crate) fn slim(object: &mut Value) {
     if let Some(managers) = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut) {
         managers.retain(|one| one["manager"] == MANAGER && one["operation"] == "Apply");
         for fields in managers.iter_mut().filter_map(Value::as_object_mut) {
@@ -168,6 +172,8 @@ fn slim(object: &mut Value) {
 /// The server, and what it was heard to know.
 pub(crate) struct Server {
     client: Client,
+    /// For watches, which are silent most of the time.
+    watcher: Client,
     known: Mutex<BTreeMap<String, Arc<Vec<ApiKind>>>>,
 }
 
@@ -195,8 +201,12 @@ impl Server {
         found.write_timeout = Some(ANSWER);
         // The next pass tries again, and nothing else does.
         found.default_retry = false;
+        let client = |config: Config| Client::try_from(config).map_err(|error| Trouble::Connect(Box::new(error)));
+        let mut patient = found.clone();
+        patient.read_timeout = Some(SILENCE);
         Ok(Self {
-            client: Client::try_from(found).map_err(|error| Trouble::Connect(Box::new(error)))?,
+            watcher: client(patient)?,
+            client: client(found)?,
             known: Mutex::default(),
         })
     }
@@ -283,13 +293,38 @@ impl Server {
         }
     }
 
-    /// Lists objects page by page, in one namespace or everywhere.
-    pub(crate) async fn list(&self, kind: &ApiKind, namespace: Option<&str>, selector: &str) -> Result<Vec<Value>, Trouble> {
+    /// Asks whether the server answers at all.
+    pub(crate) async fn answers(&self) -> Result<(), Trouble> {
+        self.ask(Request::new("").get("version", &GetParams::default())?).await.map(drop)
+    }
+
+    /// Watches objects from a version of their list on, until the server ends it.
+    pub(crate) async fn watch(
+        &self,
+        kind: &ApiKind,
+        namespace: Option<&str>,
+        selector: &str,
+        from: &str,
+    ) -> Result<impl futures::Stream<Item = Result<WatchEvent<Value>, kube::Error>> + use<>, Trouble> {
+        let params = WatchParams::default().labels(selector).timeout(WATCH);
+        let request = Request::new(kind.path(namespace)).watch(&params, from)?;
+        let asked = format!("WATCH {}", request.uri().path());
+        self.watcher
+            .request_events(request)
+            .await
+            .map_err(|error| Trouble::of(asked, error))
+    }
+
+    /// Lists objects page by page, in one namespace or everywhere; with the version from which a watch goes on.
+    pub(crate) async fn list(&self, kind: &ApiKind, namespace: Option<&str>, selector: &str) -> Result<(Vec<Value>, String), Trouble> {
         let url = Request::new(kind.path(namespace));
         let mut params = ListParams::default().labels(selector).limit(PAGE);
-        let mut all = Vec::new();
+        let (mut all, mut version) = (Vec::new(), String::new());
         for _ in 0..PAGES {
             let mut page: Value = self.ask(url.list(&params)?).await?;
+            if let Some(found) = page.pointer("/metadata/resourceVersion").and_then(Value::as_str) {
+                version = found.to_owned();
+            }
             let items = page.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take);
             for mut item in items.unwrap_or_default() {
                 // A list says once what all of them are.
@@ -302,7 +337,7 @@ impl Server {
             }
             match page.pointer("/metadata/continue").and_then(Value::as_str) {
                 Some(token) if !token.is_empty() => params = params.continue_token(token),
-                _ => return Ok(all),
+                _ => return Ok((all, version)),
             }
         }
         Err(Trouble::Endless(kind.to_string()))

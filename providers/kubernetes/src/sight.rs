@@ -40,7 +40,8 @@ pub(crate) struct One<'a> {
     pub(crate) at: &'a str,
 }
 
-fn version(object: &Value) -> &str {
+/// The version of an object, as the server names it.
+pub(crate) fn version(object: &Value) -> &str {
     object
         .pointer("/metadata/resourceVersion")
         .and_then(Value::as_str)

@@ -10,8 +10,14 @@ use crate::stage::{NAMESPACE, Stage, config_map, manifest, scope};
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/air-tests/configmaps";
 
-/// A config map and a service account, under one provider.
-struct Manifests(Stage);
+/// A config map and a service, under one provider that watches or reads each time.
+struct Manifests(Stage, Reading);
+
+#[derive(PartialEq)]
+enum Reading {
+    Watches,
+    Lists,
+}
 
 fn folder(object: &Value) -> String {
     match object["kind"].as_str().unwrap() {
@@ -82,6 +88,10 @@ impl Subject for Manifests {
     }
 
     async fn forbid(&self, _resource: &Resource) -> bool {
+        if self.1 == Reading::Watches {
+            // A server lets a watch go on that it has allowed.
+            return false;
+        }
         let bindings = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/rolebindings");
         self.0.admin.delete(&bindings, "charter").await;
         // The server takes a moment to hear of it.
@@ -99,11 +109,23 @@ impl Subject for Manifests {
     }
 }
 
+fn conform(reading: Reading) {
+    let Some(mut stage) = Stage::new() else { return };
+    if reading == Reading::Lists {
+        stage.read_each_time();
+    }
+    let handle = stage.runtime.handle().clone();
+    let subject = Manifests(stage, reading);
+    let verdicts = handle.block_on(check(&subject)).unwrap();
+    assert!(verdicts.len() >= 15, "{verdicts:?}");
+}
+
 #[test]
 fn manifests_conform() {
-    let Some(stage) = Stage::new() else { return };
-    let handle = stage.runtime.handle().clone();
-    let subject = Manifests(stage);
-    let verdicts = handle.block_on(check(&subject)).unwrap();
-    assert!(verdicts.len() >= 14, "{verdicts:?}");
+    conform(Reading::Lists);
+}
+
+#[test]
+fn watched_manifests_conform() {
+    conform(Reading::Watches);
 }

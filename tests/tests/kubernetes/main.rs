@@ -9,3 +9,4 @@ mod conforms;
 mod faults;
 mod manifests;
 mod stage;
+mod watching;

@@ -29,7 +29,15 @@ fn permissions() -> Vec<Value> {
 impl Stage {
     /// Starts it; none when the programs are missing.
     pub(crate) fn new() -> Option<Self> {
-        let cluster = Cluster::start()?;
+        Some(Self::on(Cluster::start()?))
+    }
+
+    /// Starts one in which nobody but the tests does anything.
+    pub(crate) fn without_controllers() -> Option<Self> {
+        Some(Self::on(Cluster::without_controllers()?))
+    }
+
+    fn on(cluster: Cluster) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -63,7 +71,7 @@ impl Stage {
             runtime,
         };
         stage.runtime.block_on(stage.grant());
-        Some(stage)
+        stage
     }
 
     /// Grants Charter's account its rights in the tests' namespace.
@@ -98,6 +106,14 @@ impl Stage {
         })
     }
 
+    /// Has the provider read at every look.
+    pub(crate) fn read_each_time(&mut self) {
+        self.provider = Kubernetes::new(KubernetesConfig {
+            watch: false,
+            ..config(&self.cluster, &self.cluster.folder().join("records"))
+        });
+    }
+
     /// Gives the provider a secret.
     pub(crate) fn secret(&self, name: &str, value: &str) {
         use std::os::unix::fs::PermissionsExt;
@@ -106,7 +122,7 @@ impl Stage {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// Sees one resource.
+    /// Sees one resource, as a process does that has only just started: what a watch would tell in a moment it reads.
     pub(crate) async fn see(&self, resource: &Resource) -> Observation {
         let wanted = Wanted {
             name: &resource.name,
@@ -114,7 +130,8 @@ impl Stage {
             origin: resource.origin.as_deref(),
             resource: Some(resource),
         };
-        let mut seen = self.provider.observe(&scope(), &[wanted]).await;
+        let fresh = provider(&self.cluster, &self.cluster.folder().join("records"));
+        let mut seen = fresh.observe(&scope(), &[wanted]).await;
         seen.resources.remove(&resource.name).unwrap()
     }
 

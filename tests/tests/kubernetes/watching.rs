@@ -1,0 +1,114 @@
+//! A service looks again and again: from the third look on it reads nothing, and sees what happens all the same.
+
+use providers::{Provider, Wanted};
+use serde_json::json;
+use state::observation::Observation;
+use state::resource::Resource;
+use tests::cluster::until_async;
+
+use crate::stage::{Stage, config_map, manifest, scope};
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/air-tests/configmaps";
+
+/// How many requests for config maps the server has answered, watches apart.
+async fn reads(stage: &Stage) -> u64 {
+    let text = stage.admin.text("metrics").await;
+    let lines = text.lines().filter(|line| {
+        line.starts_with("apiserver_request_total{") && line.contains("resource=\"configmaps\"") && !line.contains("verb=\"WATCH\"")
+    });
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+#[test]
+fn a_pass_that_changes_nothing_reads_nothing_and_misses_nothing() {
+    let Some(mut stage) = Stage::without_controllers() else { return };
+    let web = manifest("web", &[config_map("web", &json!({ "a": "1" }))]);
+    let other = manifest("other", &[config_map("other", &json!({ "a": "1" }))]);
+    stage.runtime.block_on(async {
+        for resource in [&web, &other] {
+            until_async("it is made", async || {
+                match look(&stage, &[&web, &other]).await.remove(&resource.name).unwrap() {
+                    seen if seen.in_sync() => Ok(()),
+                    seen => Err(format!("{seen:?} {:?}", stage.apply(resource).await)),
+                }
+            })
+            .await;
+        }
+        for _ in 0..3 {
+            look(&stage, &[&web, &other]).await;
+        }
+        let before = reads(&stage).await;
+        for _ in 0..20 {
+            assert!(look(&stage, &[&web, &other]).await.values().all(Observation::in_sync));
+        }
+        assert_eq!(reads(&stage).await, before);
+        // What somebody changes, deletes, or makes with our labels is seen by the watch.
+        stage.admin.merge(CONFIG_MAPS, "web", &json!({ "data": { "a": "2" } })).await;
+        drifts(&stage, &web, &other, "/objects/0/data/a").await;
+        stage.apply(&web).await.unwrap();
+        assert!(
+            look(&stage, &[&web, &other]).await[&web.name].in_sync(),
+            "what we wrote is seen at once"
+        );
+        stage.admin.delete(CONFIG_MAPS, "web").await;
+        until_async("its absence is seen", async || {
+            match look(&stage, &[&web, &other]).await.remove(&web.name).unwrap() {
+                Observation::Absent => Ok(()),
+                seen => Err(format!("{seen:?}")),
+            }
+        })
+        .await;
+        stage.apply(&web).await.unwrap();
+        assert!(look(&stage, &[&web, &other]).await[&web.name].in_sync());
+        let orphans = stage.provider.observe(&scope(), &[]).await.orphans;
+        assert_eq!(orphans.len(), 2, "{orphans:?}");
+    });
+    // A server that went and came back, and one that hangs: what was heard before is no longer believed.
+    stage.cluster.kill_server();
+    stage.runtime.block_on(async {
+        let seen = look(&stage, &[&web, &other]).await;
+        assert!(seen.values().all(|seen| matches!(seen, Observation::Unknown { .. })), "{seen:?}");
+    });
+    stage.cluster.start_server();
+    stage.runtime.block_on(async {
+        stage.admin.merge(CONFIG_MAPS, "web", &json!({ "data": { "a": "3" } })).await;
+        drifts(&stage, &web, &other, "/objects/0/data/a").await;
+    });
+    let pid = i32::try_from(stage.cluster.server_pid().unwrap()).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    stage.runtime.block_on(async {
+        let looking = tokio::time::timeout(std::time::Duration::from_secs(3), look(&stage, &[&web, &other])).await;
+        assert!(
+            looking.is_err() || looking.is_ok_and(|seen| seen.values().all(|seen| matches!(seen, Observation::Unknown { .. }))),
+            "a server that hangs is not believed to have said something"
+        );
+    });
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+}
+
+type Seen = std::collections::BTreeMap<state::ids::ResourceName, Observation>;
+
+async fn look(stage: &Stage, all: &[&Resource]) -> Seen {
+    let wanted: Vec<Wanted<'_>> = all
+        .iter()
+        .map(|resource| Wanted {
+            name: &resource.name,
+            kind: &resource.kind,
+            origin: None,
+            resource: Some(resource),
+        })
+        .collect();
+    stage.provider.observe(&scope(), &wanted).await.resources
+}
+
+async fn drifts(stage: &Stage, web: &Resource, other: &Resource, path: &str) {
+    until_async(&format!("{path} is seen"), async || {
+        let seen = look(stage, &[web, other]).await;
+        match &seen[&web.name] {
+            Observation::Present { drift, .. } if drift.len() == 1 && drift[0].path == path => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
