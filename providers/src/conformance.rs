@@ -110,12 +110,7 @@ async fn look(subject: &dyn Subject, resource: &Resource) -> Result<Observation,
 }
 
 async fn look_as(subject: &dyn Subject, scope: &Scope, resource: &Resource) -> Result<Observation, String> {
-    let wanted = Wanted {
-        name: &resource.name,
-        kind: &resource.kind,
-        origin: resource.origin.as_deref(),
-        resource: Some(resource),
-    };
+    let wanted = Wanted::of(resource);
     let mut observed = subject.provider().observe(scope, &[wanted]).await;
     let own = observed.resources.remove(&resource.name);
     own.ok_or_else(|| "a wanted resource has no observation".to_owned())

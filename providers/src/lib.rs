@@ -49,6 +49,18 @@ pub struct Wanted<'a> {
     pub resource: Option<&'a Resource>,
 }
 
+impl<'a> Wanted<'a> {
+    /// A resource whose references are values.
+    pub fn of(resource: &'a Resource) -> Self {
+        Self {
+            name: &resource.name,
+            kind: &resource.kind,
+            origin: resource.origin.as_deref(),
+            resource: Some(resource),
+        }
+    }
+}
+
 /// An owned object that no wanted resource names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orphan {

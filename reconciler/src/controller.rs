@@ -506,16 +506,7 @@ impl Controller {
     /// Looks at everything that this member owns against what was applied last. Never writes.
     pub async fn drift(&self) -> Result<Vec<Looked>, PassError> {
         let inventory = self.inventory().await?;
-        let all: Vec<Wanted<'_>> = inventory
-            .entries()
-            .iter()
-            .map(|(name, entry)| Wanted {
-                name,
-                kind: &entry.resource.kind,
-                origin: entry.resource.origin.as_deref(),
-                resource: Some(&entry.resource),
-            })
-            .collect();
+        let all: Vec<Wanted<'_>> = inventory.entries().values().map(|entry| Wanted::of(&entry.resource)).collect();
         let mut seen = observe_wanted(&self.settings.registry, &self.scope, &all, self.settings.bounds.observe).await;
         Ok(all
             .iter()

@@ -104,12 +104,7 @@ fn main() {
         let all: Vec<Resource> = (0..count).map(resource).collect();
         let wanted: Vec<Wanted<'_>> = all
             .iter()
-            .map(|resource| Wanted {
-                name: &resource.name,
-                kind: &resource.kind,
-                origin: None,
-                resource: Some(resource),
-            })
+            .map(Wanted::of)
             .collect();
         let scope = Scope {
             channel: "smart-city-1".parse().unwrap(),

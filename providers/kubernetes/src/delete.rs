@@ -5,7 +5,7 @@ use state::ids::ResourceName;
 
 use providers::{Deleted, ProviderError, Scope};
 
-use crate::object::{self, CHANNEL, KIND, LABEL_PREFIX, MEMBER, ON_RETIRE, ORIGIN, ObjectId, Owner, RESOURCE};
+use crate::object::{self, CHANNEL, KIND, MEMBER, ON_RETIRE, ORIGIN, ObjectId, Owner, RESOURCE};
 use crate::record::Record;
 use crate::server::{ApiKind, Server, Trouble};
 use crate::{Hindrance, Site, failed};
@@ -191,7 +191,6 @@ async fn let_go(site: &Site, server: &Server, scope: &Scope, name: &ResourceName
         return Ok(());
     }
     let none = |keys: &[&str]| -> Map<String, Value> { keys.iter().map(|key| ((*key).to_owned(), Value::Null)).collect() };
-    debug_assert!(CHANNEL.starts_with(LABEL_PREFIX));
     let change = json!({ "metadata": {
         "uid": object::uid(&live),
         "labels": none(&[CHANNEL, MEMBER, RESOURCE]),

@@ -97,12 +97,7 @@ impl Bench {
     }
 
     async fn see(&self, resource: &Resource) -> Observation {
-        let wanted = Wanted {
-            name: &resource.name,
-            kind: &resource.kind,
-            origin: resource.origin.as_deref(),
-            resource: Some(resource),
-        };
+        let wanted = Wanted::of(resource);
         self.machine
             .observe(&scope(), &[wanted])
             .await

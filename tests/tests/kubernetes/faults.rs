@@ -193,15 +193,7 @@ fn a_server_that_goes_makes_everything_unknown_and_nothing_unwanted() {
             "odd",
             &[json!({ "apiVersion": "gone.example/v1", "kind": "Thing", "metadata": { "name": "x" } })],
         );
-        let both: Vec<Wanted<'_>> = [&web, &odd]
-            .into_iter()
-            .map(|resource| Wanted {
-                name: &resource.name,
-                kind: &resource.kind,
-                origin: None,
-                resource: Some(resource),
-            })
-            .collect();
+        let both: Vec<Wanted<'_>> = [&web, &odd].into_iter().map(Wanted::of).collect();
         until_async("its kinds can't be asked for", async || {
             let seen = stage.provider.observe(&scope(), &both).await;
             match (&seen.resources[&web.name], &seen.resources[&odd.name]) {
@@ -238,12 +230,7 @@ fn kinds_of_ones_own_come_with_their_definition_and_go_with_it() {
         let allowed = stage.allowing(&["CustomResourceDefinition"]).await;
         let provider = &allowed;
         let see = async |resource: &Resource| {
-            let wanted = Wanted {
-                name: &resource.name,
-                kind: &resource.kind,
-                origin: None,
-                resource: Some(resource),
-            };
+            let wanted = Wanted::of(resource);
             provider.observe(&scope(), &[wanted]).await.resources[&resource.name].clone()
         };
         assert_eq!(see(&own).await, Observation::Absent);

@@ -507,15 +507,7 @@ fn everyday_manifests_stay_as_they_were_applied() {
     stage.secret("user", "city");
     let all: Vec<Resource> = everyday().into_iter().map(|(name, object)| manifest(name, &[object])).collect();
     assert!(all.len() >= 58, "{}", all.len());
-    let wanted: Vec<Wanted<'_>> = all
-        .iter()
-        .map(|resource| Wanted {
-            name: &resource.name,
-            kind: &resource.kind,
-            origin: None,
-            resource: Some(resource),
-        })
-        .collect();
+    let wanted: Vec<Wanted<'_>> = all.iter().map(Wanted::of).collect();
     stage.runtime.block_on(async {
         let seen = stage.provider.observe(&scope(), &wanted).await;
         for resource in &all {

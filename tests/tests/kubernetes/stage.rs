@@ -124,12 +124,7 @@ impl Stage {
 
     /// Sees one resource, as a process does that has only just started: what a watch would tell in a moment it reads.
     pub(crate) async fn see(&self, resource: &Resource) -> Observation {
-        let wanted = Wanted {
-            name: &resource.name,
-            kind: &resource.kind,
-            origin: resource.origin.as_deref(),
-            resource: Some(resource),
-        };
+        let wanted = Wanted::of(resource);
         let fresh = provider(&self.cluster, &self.cluster.folder().join("records"));
         let mut seen = fresh.observe(&scope(), &[wanted]).await;
         seen.resources.remove(&resource.name).unwrap()

@@ -90,15 +90,7 @@ fn a_pass_that_changes_nothing_reads_nothing_and_misses_nothing() {
 type Seen = std::collections::BTreeMap<state::ids::ResourceName, Observation>;
 
 async fn look(stage: &Stage, all: &[&Resource]) -> Seen {
-    let wanted: Vec<Wanted<'_>> = all
-        .iter()
-        .map(|resource| Wanted {
-            name: &resource.name,
-            kind: &resource.kind,
-            origin: None,
-            resource: Some(resource),
-        })
-        .collect();
+    let wanted: Vec<Wanted<'_>> = all.iter().copied().map(Wanted::of).collect();
     stage.provider.observe(&scope(), &wanted).await.resources
 }
 
