@@ -9,7 +9,7 @@ use state::resource::{OnRetire, Outputs, Resource};
 use thiserror::Error;
 use tokio::time::{sleep, timeout};
 
-use crate::{Applied, Deleted, Observed, Provider, ProviderError, Scope, Wanted};
+use crate::{Applied, Deleted, Observed, Provider, ProviderError, Scope, Wanted, chain};
 
 /// How long something may take to become ready or to go.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -114,16 +114,6 @@ async fn look_as(subject: &dyn Subject, scope: &Scope, resource: &Resource) -> R
     let mut observed = subject.provider().observe(scope, &[wanted]).await;
     let own = observed.resources.remove(&resource.name);
     own.ok_or_else(|| "a wanted resource has no observation".to_owned())
-}
-
-fn chain(error: &ProviderError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Does what passes do, until the resource is in sync.

@@ -25,6 +25,17 @@ pub struct Scope {
     pub member: MemberId,
 }
 
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 /// Why something that was carried to a channel is not there yet.
 pub fn still_held(by: &str) -> String {
     format!("{by} still has it: it goes over when it is handed over there (charter handover)")

@@ -104,7 +104,7 @@ pub(crate) fn failed(operation: &'static str, external: &str, source: impl Into<
     }
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line. Unlike those of `providers::chain`, the client's errors repeat their causes: each is said once.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

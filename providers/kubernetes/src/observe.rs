@@ -260,20 +260,20 @@ async fn see(
     case: &Case<'_>,
 ) -> (ResourceName, Observation, Option<Record>) {
     let read;
-    let case = match case.was_settled {
-        false => case,
-        true => match settled(site, scope, world, case).map_or_else(|| Case::new(site, scope, case.asked).map(Err), |seen| Ok(Ok(seen))) {
-            Ok(Ok(observation)) => return (case.asked.name.clone(), observation, None),
-            Ok(Err(fresh)) => {
-                read = fresh;
-                &read
-            }
+    let mut case = case;
+    if case.was_settled {
+        if let Some(observation) = settled(site, scope, world, case) {
+            return (case.asked.name.clone(), observation, None);
+        }
+        match Case::new(site, scope, case.asked) {
+            Ok(fresh) => read = fresh,
             Err(hindrance) => {
                 let why = chain(&hindrance);
                 return (case.asked.name.clone(), Observation::Unknown { why }, None);
             }
-        },
-    };
+        }
+        case = &read;
+    }
     let found = match &case.manifest {
         None => there(world, case),
         Some(Err(why)) => Err(why.clone()),

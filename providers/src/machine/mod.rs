@@ -31,6 +31,7 @@ use self::record::{Left, Record, RecordError, Stage, Thing};
 use self::service::Probe;
 use self::spec::{DirectorySpec, FileSpec, ServiceSpec, Text, Typed, typed};
 use self::tree::Tree;
+pub(crate) use crate::chain;
 use crate::{Applied, Deleted, Invalid, Observed, Orphan, Provider, ProviderError, Scope, Script, Wanted};
 
 /// How many readiness probes run at a time.
@@ -119,17 +120,6 @@ pub(crate) fn literal<'a>(field: &str, text: &'a Text) -> Result<&'a str, String
         Text::Literal(text) => Ok(text),
         Text::Reference(reference) => Err(format!("{field}: the value of {reference} is not known yet")),
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 impl Machine {
