@@ -200,6 +200,12 @@ pub trait Provider: Send + Sync {
     /// here and still another channel's is `Pending`; once that has let go of it it is there and not owned, for the plan to adopt.
     async fn observe(&self, scope: &Scope, wanted: &[Wanted<'_>]) -> Observed;
 
+    /// Waits until what the last look saw is no longer so, as far as that is told without looking. It may be wrong both ways: who waits
+    /// looks again, and looks now and then anyway.
+    async fn changed(&self, _scope: &Scope) {
+        std::future::pending().await
+    }
+
     /// Makes or changes one resource whose references are replaced by values. Idempotent; returns before it is ready. What is there and
     /// nobody's is taken over where the resource says `adopt`, or where it is carried here.
     async fn apply(&self, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError>;

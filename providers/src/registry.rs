@@ -7,7 +7,7 @@ use std::sync::Arc;
 use state::ids::Kind;
 use thiserror::Error;
 
-use crate::Provider;
+use crate::{Provider, Scope};
 
 /// Two providers make the same kind.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -46,6 +46,14 @@ impl Registry {
     /// All providers: each has to observe, also when none of its kinds is wanted, to find its orphans.
     pub fn providers(&self) -> &[Arc<dyn Provider>] {
         &self.providers
+    }
+
+    /// Waits until one of them has seen a change by itself.
+    pub async fn changed(&self, scope: &Scope) {
+        if self.providers.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        futures::future::select_all(self.providers.iter().map(|provider| provider.changed(scope))).await;
     }
 
     /// All kinds that can be made.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ledger_sync::Ledger;
 use ledger_sync::reports::{self, Recording, SignedReportError};
 use policies::{Denial, LocalPolicy};
-use providers::{Orphan, Scope, Wanted};
+use providers::{Orphan, Scope, Script, Wanted};
 use state::agreement::Agreement;
 use state::canonical::{CanonicalError, Digest};
 use state::desired::{DesiredState, Rejection};
@@ -192,6 +192,11 @@ impl Controller {
     /// The channel.
     pub fn channel(&self) -> &Channel {
         &self.settings.channel
+    }
+
+    /// Waits until what the last pass saw is no longer so, as far as a provider tells that without looking.
+    pub async fn changed(&self) {
+        self.settings.registry.changed(&self.scope).await;
     }
 
     /// Whether a person paused the channel.
@@ -566,6 +571,58 @@ impl Controller {
         let plan = self.look(Mode::ObserveOnly, &loaded, &desired, &mut actual).await?.plan;
         Ok(Preview { plan, verdict })
     }
+}
+
+impl Controller {
+    /// Renders what is run for each of the member's resources, with the values that are known now. Nothing outside is looked at.
+    pub async fn render(&self) -> Result<Vec<Rendered>, PassError> {
+        let mut memory = self.memory.lock().await;
+        let (loaded, actual) = self.load(&mut memory, None).await?;
+        let known = planner::Known {
+            member: &self.settings.member,
+            desired: &loaded.desired,
+            inventory: actual.inventory(),
+            reported: &loaded.reported,
+            observed: None,
+            fresh: None,
+        };
+        let mine = loaded.desired.resources().iter();
+        let mine = mine.filter(|(_, ordered)| ordered.resource.owner == self.settings.member);
+        Ok(mine
+            .map(|(name, ordered)| {
+                let mut open = Vec::new();
+                let resource = match known.resolve(&ordered.resource.spec) {
+                    Ok(spec) => planner::recorded(&ordered.resource, spec),
+                    Err(unresolved) => {
+                        open.push(unresolved.to_string());
+                        ordered.resource.clone()
+                    }
+                };
+                Rendered {
+                    name: name.clone(),
+                    kind: resource.kind.clone(),
+                    scripts: match self.settings.registry.for_kind(&resource.kind) {
+                        Some(provider) => provider.render(&self.scope, &resource).map_err(|invalid| invalid.to_string()),
+                        None => Err(format!("no provider of this Charter makes {}: configure one", resource.kind)),
+                    },
+                    open,
+                }
+            })
+            .collect())
+    }
+}
+
+/// What is run for one resource.
+#[derive(Debug)]
+pub struct Rendered {
+    /// The resource.
+    pub name: ResourceName,
+    /// What it is.
+    pub kind: Kind,
+    /// The scripts, or why there are none.
+    pub scripts: Result<Vec<Script>, String>,
+    /// The values that are not known yet, in words.
+    pub open: Vec<String>,
 }
 
 /// What a change would do that is not submitted yet.

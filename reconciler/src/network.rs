@@ -31,6 +31,10 @@ const BUILT_IN: &[(&str, &str)] = &[
     ),
     ("story/terms-2.yaml", include_str!("../../examples/smart-city/story/terms-2.yaml")),
     ("v1/agreement.yaml", include_str!("../../examples/smart-city/v1/agreement.yaml")),
+    (
+        "v1/breeze-kubernetes.yaml",
+        include_str!("../../examples/smart-city/v1/breeze-kubernetes.yaml"),
+    ),
     ("v1/breeze.yaml", include_str!("../../examples/smart-city/v1/breeze.yaml")),
     ("v1/city.yaml", include_str!("../../examples/smart-city/v1/city.yaml")),
     ("v2/agreement.yaml", include_str!("../../examples/smart-city/v2/agreement.yaml")),

@@ -40,6 +40,9 @@ use crate::shutdown::{self, Shutdown, Trigger};
 /// How long a failed or unfinished pass waits before the next look, at first; it doubles up to the configured interval.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
+/// How long after a change others are awaited, so that one pass looks at all of them.
+const CROWD: Duration = Duration::from_millis(200);
+
 /// How long before a certificate's end that is said at each start: four weeks.
 const SOON_SECONDS: i64 = 28 * 86_400;
 
@@ -541,6 +544,7 @@ impl Loop {
             let away = progress.frozen.is_some() || progress.last_error.is_some();
             let ready = progress.caught_up || away && Control::is_level(&self.store, &self.channel);
             let mut strained = false;
+            let mut looked = false;
             if let (true, Some(desired)) = (ready, progress.desired) {
                 let mode = if progress.frozen.is_some() { Mode::Frozen } else { Mode::Normal };
                 let heads = Heads {
@@ -559,6 +563,7 @@ impl Loop {
                 }
                 let settled = pass.converged && pass.error.is_none();
                 strained = pass.failed > 0 || pass.error.is_some();
+                looked = true;
                 self.tell(|status| status.pass = Some(pass.clone()));
                 if settled {
                     pause = FIRST_PAUSE;
@@ -570,10 +575,17 @@ impl Loop {
             tokio::select! {
                 () = &mut ended => return,
                 () = moved(&mut follow, &progress, strained) => {}
+                () = self.changed(), if looked && !strained => {}
                 _ = woken.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    /// Waits until something that a pass has seen is no longer so, and a moment longer: changes come in crowds.
+    async fn changed(&self) {
+        self.controller.changed().await;
+        tokio::time::sleep(CROWD).await;
     }
 
     async fn pass(&self, pass: Pass) -> PassStatus {

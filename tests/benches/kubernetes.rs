@@ -18,6 +18,8 @@ use tests::cluster::{Cluster, Hands, User};
 
 /// How many resources are applied at a time: as many as the executor does.
 const AT_A_TIME: usize = 16;
+/// The word that makes this program the process that only looks.
+const LOOK: &str = "look";
 
 fn objects(index: usize, namespace: &str) -> Vec<Value> {
     let name = format!("app-{index}");
@@ -67,25 +69,28 @@ fn since(before: &std::collections::BTreeMap<String, u64>, after: &std::collecti
     all.join(", ")
 }
 
-fn provider(cluster: &Cluster, records: &Path) -> Kubernetes {
+fn provider(kubeconfig: &Path, records: &Path) -> Kubernetes {
     let config: KubernetesConfig =
-        serde_json::from_value(json!({ "kubeconfig": cluster.kubeconfig(User::Admin), "namespaces": ["air-*"], "records": records }))
-            .unwrap();
+        serde_json::from_value(json!({ "kubeconfig": kubeconfig, "namespaces": ["air-*"], "records": records })).unwrap();
     Kubernetes::new(config)
 }
 
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
-    status
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse::<u64>().ok())
+/// A figure of this process, in KiB.
+fn status(name: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
         .unwrap_or_default()
-        * 4
 }
 
 fn main() {
-    let count: usize = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(1_000);
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let count: usize = words.iter().find_map(|word| word.parse().ok()).unwrap_or(1_000);
+    if let [first, _, kubeconfig, records] = words.as_slice()
+        && first == LOOK
+    {
+        return look(count, Path::new(kubeconfig), Path::new(records));
+    }
     // Controllers would take a part of the machine that is not the same for both.
     let Some(cluster) = Cluster::without_controllers() else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -95,23 +100,11 @@ fn main() {
             let body = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
             admin.apply("/api/v1/namespaces", "kubectl", &body).await;
         }
-        let resource = |index: usize| -> Resource {
-            serde_json::from_value(json!({
-                "name": format!("app-{index}"), "kind": "kubernetes/manifest", "owner": "city", "spec": { "objects": objects(index, "air-charter") },
-            }))
-            .unwrap()
-        };
         let all: Vec<Resource> = (0..count).map(resource).collect();
-        let wanted: Vec<Wanted<'_>> = all
-            .iter()
-            .map(Wanted::of)
-            .collect();
-        let scope = Scope {
-            channel: "smart-city-1".parse().unwrap(),
-            member: "city".parse().unwrap(),
-        };
+        let wanted: Vec<Wanted<'_>> = all.iter().map(Wanted::of).collect();
+        let scope = scope();
         let records = cluster.folder().join("records");
-        let first = provider(&cluster, &records);
+        let first = provider(&cluster.kubeconfig(User::Admin), &records);
         let (start, before) = (Instant::now(), calls(&admin).await);
         first.observe(&scope, &wanted).await;
         let looked = start.elapsed();
@@ -153,19 +146,76 @@ fn main() {
             other => println!("kubectl was not run: {other:?}"),
         }
 
-        for (when, provider) in [("in the same process", &first), ("in a new one", &provider(&cluster, &records))] {
-            for look in ["first", "second", "third"] {
-                let (start, before, memory) = (Instant::now(), calls(&admin).await, resident());
-                let seen = provider.observe(&scope, &wanted).await;
-                let took = start.elapsed();
-                let changed = seen.resources.values().filter(|seen| matches!(seen, state::observation::Observation::Present { drift, .. } if !drift.is_empty())).count();
-                println!(
-                    "{look} look {when}: {took:?}, {changed} differ, {} KiB more memory: {}",
-                    resident().saturating_sub(memory),
-                    since(&before, &calls(&admin).await)
-                );
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
+        // Nobody fills in what a controller would: that it has seen each deployment, and has nothing to do for it.
+        let seen = json!({ "status": { "observedGeneration": 1 } });
+        let folders: Vec<String> = (0..count)
+            .map(|index| format!("/apis/apps/v1/namespaces/air-charter/deployments/app-{index}"))
+            .collect();
+        let statuses = folders.iter().map(|folder| admin.merge(folder, "status", &seen));
+        let mut statuses = futures::stream::iter(statuses).buffer_unordered(AT_A_TIME);
+        while statuses.next().await.is_some() {}
+        drop(statuses);
+        looks(&first, &all, &admin, "in the same process").await;
+        // Memory is told of a process that does nothing else.
+        let ended = Command::new(std::env::current_exe().unwrap())
+            .args([LOOK, &count.to_string()])
+            .arg(cluster.kubeconfig(User::Admin))
+            .arg(&records)
+            .status()
+            .unwrap();
+        assert!(ended.success());
+    });
+}
+
+fn resource(index: usize) -> Resource {
+    serde_json::from_value(json!({
+        "name": format!("app-{index}"), "kind": "kubernetes/manifest", "owner": "city", "spec": { "objects": objects(index, "air-charter") },
+    }))
+    .unwrap()
+}
+
+fn scope() -> Scope {
+    Scope {
+        channel: "smart-city-1".parse().unwrap(),
+        member: "city".parse().unwrap(),
+    }
+}
+
+/// Looks again and again at what is in sync.
+async fn looks(provider: &Kubernetes, all: &[Resource], admin: &Hands, when: &str) {
+    let wanted: Vec<Wanted<'_>> = all.iter().map(Wanted::of).collect();
+    for look in ["first", "second", "third", "fourth"] {
+        let (start, before, memory) = (Instant::now(), calls(admin).await, status("VmRSS"));
+        let seen = provider.observe(&scope(), &wanted).await;
+        let took = start.elapsed();
+        let unsettled = seen.resources.values().filter(|seen| !seen.in_sync()).count();
+        println!(
+            "{look} look {when}: {took:?}, {unsettled} not in sync; {} KiB resident, {} more than before it: {}",
+            status("VmRSS"),
+            status("VmRSS").saturating_sub(memory),
+            since(&before, &calls(admin).await)
+        );
+        // As a service does between its looks: what was listed is watched from here on.
+        let _ = tokio::time::timeout(Duration::from_millis(500), provider.changed(&scope())).await;
+    }
+}
+
+/// The process that only looks.
+fn look(count: usize, cluster: &Path, records: &Path) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let all: Vec<Resource> = (0..count).map(resource).collect();
+        let admin = Hands::of(cluster).await;
+        let provider = provider(cluster, records);
+        let _ = calls(&admin).await;
+        let before = status("VmRSS");
+        looks(&provider, &all, &admin, "in a new process").await;
+        let objects = u64::try_from(count * 4).unwrap();
+        let (kept, peak) = (status("VmRSS").saturating_sub(before), status("VmHWM").saturating_sub(before));
+        println!(
+            "memory: {kept} KiB kept and {peak} KiB at most for {objects} objects, {:.2} and {:.2} KiB each",
+            kept as f64 / objects as f64,
+            peak as f64 / objects as f64
+        );
     });
 }

@@ -235,9 +235,7 @@ impl Cluster {
     }
 
     async fn client(&self, user: User) -> Result<Client, Box<dyn std::error::Error>> {
-        let file = kube::config::Kubeconfig::read_from(self.kubeconfig(user))?;
-        let config = Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await?;
-        Ok(Client::try_from(config)?)
+        client(&self.kubeconfig(user)).await
     }
 
     /// What a user says to the server.
@@ -249,6 +247,12 @@ impl Cluster {
             client: self.client(user).await.expect("the cluster answers"),
         }
     }
+}
+
+async fn client(kubeconfig: &Path) -> Result<Client, Box<dyn std::error::Error>> {
+    let file = kube::config::Kubeconfig::read_from(kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
 }
 
 impl Drop for Cluster {
@@ -292,6 +296,16 @@ pub struct Hands {
 }
 
 impl Hands {
+    /// Those of a kubeconfig's user.
+    ///
+    /// # Panics
+    /// When there is no way to the cluster.
+    pub async fn of(kubeconfig: &Path) -> Self {
+        Self {
+            client: client(kubeconfig).await.expect("the cluster answers"),
+        }
+    }
+
     /// Reads an object; none when it is not there.
     ///
     /// # Panics

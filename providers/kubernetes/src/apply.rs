@@ -13,7 +13,7 @@ use crate::record::{Last, Record};
 use crate::send::{self, Sent};
 use crate::server::{ApiKind, Apply, Contested, Server};
 use crate::spec::{self, Manifest};
-use crate::{Hindrance, Site, delete, failed};
+use crate::{Hindrance, Seen, Site, delete, failed, live};
 
 /// Applies all objects of a resource. It returns before they are ready.
 pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError> {
@@ -70,9 +70,12 @@ pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource) -> Re
     if waits.is_none() {
         let leftovers: Vec<ObjectId> = record.objects.difference(&wanted).cloned().collect();
         let left = delete::objects(site, server, scope, &resource.name, leftovers, &mut record).await;
+        // What was done until then is remembered, whatever came of the rest.
+        save(&record).map_err(|error| make(error.into()))?;
         waits = left.map_err(make)?;
+    } else {
+        save(&record).map_err(|error| make(error.into()))?;
     }
-    save(&record).map_err(|error| make(error.into()))?;
     Ok(match waits {
         Some(why) => Applied::Pending { external, why },
         None => Applied::Done {
@@ -169,7 +172,8 @@ async fn one(
 ) -> Result<Value, Refusal> {
     let seen = site.memory().seen.remove(&(scope.clone(), sent.id.clone()));
     let live = match seen {
-        Some(live) => live,
+        Some(Seen::Nothing) => None,
+        Some(Seen::This(text)) => serde_json::from_str(&text).ok(),
         None => server.get(kind, &sent.id).await?,
     };
     let key = object.id.to_string();
@@ -191,13 +195,8 @@ async fn one(
         send::leave_alone(&mut sent.body, live, &object.rules.ignore);
     }
     let done = send::send(server, kind, object, &sent, Apply::Do, over).await?;
-    site.watches
-        .put(&object::selector(scope.channel.as_str(), &scope.member), kind, &done);
-    let version = done
-        .pointer("/metadata/resourceVersion")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let clean = version.to_owned();
+    site.watches.put(scope, kind, &done);
+    let clean = live::version(&done).to_owned();
     record.sent.insert(key, Last { digest, clean });
     Ok(done)
 }

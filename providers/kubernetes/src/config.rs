@@ -64,6 +64,21 @@ fn deletions() -> u32 {
 }
 
 impl KubernetesConfig {
+    /// A cluster by its kubeconfig's current context, where orders may use these namespaces.
+    pub fn new(kubeconfig: PathBuf, namespaces: BTreeSet<String>) -> Self {
+        Self {
+            kubeconfig: Some(kubeconfig),
+            context: None,
+            impersonate: None,
+            namespaces,
+            cluster_kinds: BTreeSet::new(),
+            secrets: None,
+            records: records(),
+            deletions: deletions(),
+            watch: watch(),
+        }
+    }
+
     /// Makes its paths those below a folder, where they are relative.
     pub fn resolve(&mut self, folder: &Path) {
         self.records = folder.join(&self.records);
@@ -106,17 +121,7 @@ mod tests {
 
     #[test]
     fn namespaces_are_given_by_name_or_beginning() {
-        let mut config = KubernetesConfig {
-            kubeconfig: None,
-            context: None,
-            impersonate: None,
-            namespaces: ["air-*", "data"].map(str::to_owned).into(),
-            cluster_kinds: BTreeSet::new(),
-            secrets: None,
-            records: records(),
-            deletions: deletions(),
-            watch: watch(),
-        };
+        let mut config = KubernetesConfig::new("config".into(), ["air-*", "data"].map(str::to_owned).into());
         assert!(config.check().is_ok());
         for (namespace, given) in [("air-1", true), ("data", true), ("data-2", false), ("kube-system", false)] {
             assert_eq!(config.gives(namespace), given, "{namespace}");

@@ -94,14 +94,13 @@ async fn one(site: &Site, server: &Server, scope: &Scope, name: &ResourceName, i
         memory.deletions -= 1;
     }
     server.delete(&kind, id, object::uid(&live)).await?;
-    let selector = object::selector(scope.channel.as_str(), &scope.member);
     Ok(match server.get(&kind, id).await? {
         Some(now) if object::uid(&now) == object::uid(&live) => {
-            site.watches.put(&selector, &kind, &now);
+            site.watches.put(scope, &kind, &now);
             Some("it is going".to_owned())
         }
         _ => {
-            site.watches.gone(&selector, &kind, &live);
+            site.watches.gone(scope, &kind, &live);
             None
         }
     })
@@ -131,8 +130,14 @@ async fn holds_others(server: &Server, scope: &Scope, id: &ObjectId, live: &Valu
         _ => return Ok(None),
     };
     for kind in kinds {
-        let found = match server.list(&kind, namespace, "").await {
-            Ok((found, _)) => found,
+        let mut other = None;
+        let look = |object: Value| {
+            if other.is_none() && is_others(scope, &object) {
+                other = Some(ObjectId::of(&object).map_or_else(|| kind.to_string(), |id| id.to_string()));
+            }
+        };
+        match server.list(&kind, namespace, "", look).await {
+            Ok(_) => {}
             Err(trouble) if matches!(trouble.code(), Some(404 | 405)) => continue,
             Err(trouble) if trouble.code() == Some(403) => {
                 return Ok(Some(format!(
@@ -140,9 +145,8 @@ async fn holds_others(server: &Server, scope: &Scope, id: &ObjectId, live: &Valu
                 )));
             }
             Err(trouble) => return Err(trouble.into()),
-        };
-        if let Some(other) = found.iter().find(|other| is_others(scope, other)) {
-            let other = ObjectId::of(other).map_or_else(|| kind.to_string(), |id| id.to_string());
+        }
+        if let Some(other) = other {
             return Ok(Some(format!(
                 "it still holds {other}, which is not of this channel: move that away first"
             )));
@@ -197,7 +201,6 @@ async fn let_go(site: &Site, server: &Server, scope: &Scope, name: &ResourceName
         "annotations": none(&[KIND, ORIGIN, ON_RETIRE]),
     } });
     let now = server.merge(&kind, id, &change).await?;
-    site.watches
-        .gone(&object::selector(scope.channel.as_str(), &scope.member), &kind, &now);
+    site.watches.gone(scope, &kind, &now);
     Ok(())
 }

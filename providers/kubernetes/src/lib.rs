@@ -8,6 +8,7 @@ mod compare;
 mod config;
 mod delete;
 mod health;
+mod live;
 mod object;
 mod observe;
 mod record;
@@ -16,6 +17,7 @@ mod server;
 mod sight;
 mod spec;
 mod watch;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -35,6 +37,7 @@ pub use self::config::{Impersonate, KubernetesConfig};
 use self::object::ObjectId;
 use self::record::{Record, Records};
 use self::server::{Server, Trouble};
+pub use self::spec::namespaces;
 use self::watch::Watches;
 
 /// Makes `kubernetes/manifest` and `kubernetes/namespace` in one cluster.
@@ -54,8 +57,8 @@ pub(crate) struct Site {
 #[derive(Default)]
 struct Memory {
     records: BTreeMap<Scope, Records>,
-    /// What the last pass saw of objects that are not as they were asked for; none: it saw that nothing is there.
-    seen: BTreeMap<(Scope, ObjectId), Option<Value>>,
+    /// What the last pass saw of objects that are not as they were asked for.
+    seen: BTreeMap<(Scope, ObjectId), Seen>,
     /// What was in sync at the last look, and stays so while none of its objects changes.
     settled: BTreeMap<(Scope, ResourceName), Settled>,
     /// Kinds that may be listed in single namespaces only, by group and kind.
@@ -64,12 +67,18 @@ struct Memory {
     deletions: u32,
 }
 
+/// What a pass saw of an object.
+enum Seen {
+    Nothing,
+    This(Box<str>),
+}
+
 /// A resource that was in sync.
 struct Settled {
     /// As it was asked for.
     resource: Resource,
     /// Its objects, and the version that each had.
-    objects: Vec<(ObjectId, String)>,
+    objects: Vec<(ObjectId, Box<str>)>,
     /// How it was seen.
     observation: Observation,
 }
@@ -203,19 +212,24 @@ impl Provider for Kubernetes {
     }
 
     async fn observe(&self, scope: &Scope, wanted: &[Wanted<'_>]) -> Observed {
-        let asked: Vec<observe::Asked> = wanted.iter().map(|one| observe::Asked::new(scope, one)).collect();
-        match observe::observe(&self.site, scope, &asked).await {
+        match observe::observe(&self.site, scope, wanted).await {
             Ok(observed) => observed,
-            Err(hindrance) => Observed {
-                resources: asked
-                    .into_iter()
-                    .map(|asked| {
-                        let why = chain(&hindrance);
-                        (asked.name, Observation::Unknown { why })
-                    })
-                    .collect(),
-                orphans: Vec::new(),
-            },
+            Err(hindrance) => {
+                let why = chain(&hindrance);
+                let unknown = |one: &Wanted<'_>| (one.name.clone(), Observation::Unknown { why: why.clone() });
+                Observed {
+                    resources: wanted.iter().map(unknown).collect(),
+                    orphans: Vec::new(),
+                }
+            }
+        }
+    }
+
+    async fn changed(&self, scope: &Scope) {
+        match self.site.server().await {
+            Ok(server) => self.site.watches.changed(server, scope).await,
+            // There is nothing that could tell.
+            Err(_) => std::future::pending().await,
         }
     }
 

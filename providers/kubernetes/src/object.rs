@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use state::ids::{MemberId, ResourceName};
+use state::ids::ResourceName;
 use state::resource::OnRetire;
 
 use providers::Scope;
@@ -50,6 +50,14 @@ impl ObjectId {
     /// `Kind/name`, as rules name it.
     pub(crate) fn short(&self) -> String {
         format!("{}/{}", self.kind, self.name)
+    }
+
+    /// The namespace that it is in, or that it is itself.
+    pub(crate) fn place(&self) -> Option<&String> {
+        match (self.group.as_str(), self.kind.as_str()) {
+            ("", "Namespace") => Some(&self.name),
+            _ => self.namespace.as_ref(),
+        }
     }
 
     pub(crate) fn is_secret(&self) -> bool {
@@ -200,6 +208,6 @@ pub(crate) fn uid(live: &Value) -> &str {
 }
 
 /// The label selector of everything that a scope has.
-pub(crate) fn selector(channel: &str, member: &MemberId) -> String {
-    format!("{CHANNEL}={channel},{MEMBER}={member}")
+pub(crate) fn selector(scope: &Scope) -> String {
+    format!("{CHANNEL}={},{MEMBER}={}", scope.channel, scope.member)
 }

@@ -2,11 +2,12 @@
 //!
 //! It is no owner label: those are on the objects. Lost, it is found again by looking at every kind once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use state::ids::ResourceName;
@@ -65,6 +66,25 @@ pub(crate) struct Records {
     all: BTreeMap<ResourceName, Record>,
     /// Whether there was a folder: without one, nobody knows what was made.
     pub(crate) known: bool,
+    /// Where all of it is, while nothing of it changes.
+    places: Option<Arc<Places>>,
+}
+
+/// The kinds and namespaces of objects.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places {
+    /// By apiVersion and kind: an object that is of it.
+    pub(crate) kinds: BTreeMap<(String, String), ObjectId>,
+    pub(crate) namespaces: BTreeSet<String>,
+}
+
+impl Places {
+    pub(crate) fn add(&mut self, id: &ObjectId) {
+        if let Some(namespace) = id.namespace.as_ref().filter(|namespace| !self.namespaces.contains(*namespace)) {
+            self.namespaces.insert(namespace.clone());
+        }
+        self.kinds.entry((id.api_version(), id.kind.clone())).or_insert_with(|| id.clone());
+    }
 }
 
 impl Records {
@@ -75,7 +95,12 @@ impl Records {
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { folder, all, known: false });
+                return Ok(Self {
+                    folder,
+                    all,
+                    known: false,
+                    places: None,
+                });
             }
             Err(error) => return Err(error),
         };
@@ -99,16 +124,32 @@ impl Records {
                 }
             }
         }
-        Ok(Self { folder, all, known })
+        Ok(Self {
+            folder,
+            all,
+            known,
+            places: None,
+        })
     }
 
     pub(crate) fn get(&self, name: &ResourceName) -> Option<&Record> {
         self.all.get(name)
     }
 
-    /// Every object that was made and not seen gone.
-    pub(crate) fn objects(&self) -> impl Iterator<Item = &ObjectId> {
-        self.all.values().flat_map(|record| &record.objects)
+    /// Where everything is that was made and not seen gone.
+    pub(crate) fn places(&mut self) -> Arc<Places> {
+        let find = || {
+            let mut places = Places::default();
+            self.all.values().flat_map(|record| &record.objects).for_each(|id| places.add(id));
+            Arc::new(places)
+        };
+        Arc::clone(self.places.get_or_insert_with(find))
+    }
+
+    /// The versions of objects that were seen to be in sync.
+    pub(crate) fn clean(&self) -> HashSet<String> {
+        let all = self.all.values().flat_map(|record| record.sent.values());
+        all.filter(|last| !last.clean.is_empty()).map(|last| last.clean.clone()).collect()
     }
 
     /// Writes a record, if it is another one, durably.
@@ -130,6 +171,7 @@ impl Records {
         fs::rename(&next, self.folder.join(format!("{name}{ENDING}")))?;
         File::open(&self.folder)?.sync_all()?;
         self.all.insert(name.clone(), record);
+        self.places = None;
         Ok(())
     }
 
@@ -138,6 +180,7 @@ impl Records {
         if self.all.remove(name).is_none() {
             return Ok(());
         }
+        self.places = None;
         match fs::remove_file(self.folder.join(format!("{name}{ENDING}"))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

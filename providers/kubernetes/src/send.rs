@@ -206,7 +206,7 @@ pub(crate) fn immutable(hindrance: &Hindrance) -> Option<String> {
     let causes = trouble.causes();
     let says_so = |cause: &StatusCause| {
         !cause.field.is_empty()
-            && ["immutable", "may not be changed", "may not change", "updates to"]
+            && ["immutable", "may not be changed", "may not change", "cannot change", "updates to"]
                 .iter()
                 .any(|word| cause.message.contains(word))
     };

@@ -10,7 +10,9 @@ use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams
 use kube::core::response::{Status, StatusCause};
 use kube::core::{Request, WatchEvent, request};
 use kube::{Client, Config};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::config::KubernetesConfig;
@@ -157,6 +159,27 @@ pub(crate) enum Contested {
     Leave,
     /// They are taken.
     Take,
+}
+
+/// A page of a list.
+#[derive(Deserialize)]
+struct Page<'a> {
+    metadata: PageMetadata,
+    // A list of nothing may say null.
+    #[serde(borrow, default, deserialize_with = "or_nothing")]
+    items: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct PageMetadata {
+    #[serde(default, rename = "resourceVersion")]
+    version: String,
+    #[serde(default, rename = "continue")]
+    go_on: Option<String>,
+}
+
+fn or_nothing<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Vec<&'a RawValue>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// Keeps of what the server knows of managers only whether Charter is one: that is most of an object, and nothing else is asked of it.
@@ -315,29 +338,37 @@ impl Server {
             .map_err(|error| Trouble::of(asked, error))
     }
 
-    /// Lists objects page by page, in one namespace or everywhere; with the version from which a watch goes on.
-    pub(crate) async fn list(&self, kind: &ApiKind, namespace: Option<&str>, selector: &str) -> Result<(Vec<Value>, String), Trouble> {
+    /// Lists objects page by page, in one namespace or everywhere, and hands over one after the other; gives the version from which a
+    /// watch goes on.
+    pub(crate) async fn list(
+        &self,
+        kind: &ApiKind,
+        namespace: Option<&str>,
+        selector: &str,
+        mut take: impl FnMut(Value) + Send,
+    ) -> Result<String, Trouble> {
         let url = Request::new(kind.path(namespace));
         let mut params = ListParams::default().labels(selector).limit(PAGE);
-        let (mut all, mut version) = (Vec::new(), String::new());
         for _ in 0..PAGES {
-            let mut page: Value = self.ask(url.list(&params)?).await?;
-            if let Some(found) = page.pointer("/metadata/resourceVersion").and_then(Value::as_str) {
-                version = found.to_owned();
-            }
-            let items = page.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take);
-            for mut item in items.unwrap_or_default() {
+            let request = url.list(&params)?;
+            let asked = format!("{} {}", request.method(), request.uri().path());
+            let text = self.client.request_text(request).await;
+            let text = text.map_err(|error| Trouble::of(asked.clone(), error))?;
+            // Each object is read by itself: a whole page of them would take many times the text.
+            let unread = |error| Trouble::of(asked.clone(), kube::Error::SerdeError(error));
+            let page: Page<'_> = serde_json::from_str(&text).map_err(unread)?;
+            for item in page.items {
+                let mut object: Value = serde_json::from_str(item.get()).map_err(unread)?;
                 // A list says once what all of them are.
-                if let Some(map) = item.as_object_mut() {
+                if let Some(map) = object.as_object_mut() {
                     map.insert("apiVersion".into(), kind.api_version().into());
                     map.insert("kind".into(), kind.kind.clone().into());
                 }
-                slim(&mut item);
-                all.push(item);
+                take(object);
             }
-            match page.pointer("/metadata/continue").and_then(Value::as_str) {
-                Some(token) if !token.is_empty() => params = params.continue_token(token),
-                _ => return Ok((all, version)),
+            match page.metadata.go_on {
+                Some(token) if !token.is_empty() => params = params.continue_token(&token),
+                _ => return Ok(page.metadata.version),
             }
         }
         Err(Trouble::Endless(kind.to_string()))

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use state::observation::FieldDrift;
 
+use crate::live::version;
 use crate::object::{Object, Owner};
 use crate::record::{Last, Record};
 use crate::send::{self, Sent};
@@ -31,37 +32,60 @@ pub(crate) struct Sight {
 
 /// An object to compare.
 pub(crate) struct One<'a> {
-    pub(crate) server: &'a Server,
-    pub(crate) kind: &'a ApiKind,
-    pub(crate) object: &'a Object,
-    pub(crate) sent: Sent,
-    pub(crate) owner: &'a Owner,
+    server: &'a Server,
+    kind: &'a ApiKind,
+    object: &'a Object,
+    sent: Sent,
     /// Where it stands in its specification.
-    pub(crate) at: &'a str,
+    at: &'a str,
+    /// What it is called in records, what is sent now, and what was last.
+    key: String,
+    digest: String,
+    last: Option<&'a Last>,
 }
 
-/// The version of an object, as the server names it.
-pub(crate) fn version(object: &Value) -> &str {
-    object
-        .pointer("/metadata/resourceVersion")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
+impl<'a> One<'a> {
+    pub(crate) fn new(
+        server: &'a Server,
+        kind: &'a ApiKind,
+        object: &'a Object,
+        sent: Sent,
+        at: &'a str,
+        record: Option<&'a Record>,
+    ) -> Self {
+        let salt = record.map(|record| record.salt.as_str()).unwrap_or_default();
+        let key = object.id.to_string();
+        Self {
+            server,
+            kind,
+            object,
+            at,
+            digest: send::digest(salt, &sent.body),
+            sent,
+            last: record.and_then(|record| record.sent.get(&key)),
+            key,
+        }
+    }
 
-impl One<'_> {
+    /// Whether an object of ours is as it was when it was the same as what applying would make of it.
+    pub(crate) fn was_clean(&self, version: &str, sight: &mut Sight) -> bool {
+        let Some(last) = self.last.filter(|last| last.digest == self.digest && last.clean == version) else {
+            return false;
+        };
+        sight.any = true;
+        sight.sent.insert(self.key.clone(), last.clone());
+        sight.clean.insert(self.object.index);
+        true
+    }
+
     /// Compares the object with what applying would make of it, unless it is as it was when they were the same. Gives what was read of it
     /// anew.
-    pub(crate) async fn compare(mut self, live: &Value, record: Option<&Record>, sight: &mut Sight) -> Result<Option<Value>, String> {
-        let salt = record.map(|record| record.salt.as_str()).unwrap_or_default();
-        let digest = send::digest(salt, &self.sent.body);
-        let key = self.object.id.to_string();
-        let last = record.and_then(|record| record.sent.get(&key));
-        if *self.owner == Owner::Ours && last.is_some_and(|last| last.digest == digest && last.clean == version(live)) {
-            sight.sent.extend(last.map(|last| (key, last.clone())));
-            sight.clean.insert(self.object.index);
+    pub(crate) async fn compare(mut self, live: &Value, owner: &Owner, sight: &mut Sight) -> Result<Option<Value>, String> {
+        if *owner == Owner::Ours && self.was_clean(version(live), sight) {
             return Ok(None);
         }
-        let over = match self.owner {
+        let (key, digest, last) = (self.key.clone(), self.digest.clone(), self.last);
+        let over = match owner {
             Owner::Ours => send::over(last, &digest),
             Owner::Anothers(_) | Owner::Nobody => Contested::Take,
         };
@@ -88,8 +112,8 @@ impl One<'_> {
                 newer = Some(now.ok_or_else(|| format!("{} went while it was looked at", self.object.id))?);
                 continue;
             }
-            let fields = self.differences(live, &applied);
-            if fields.is_empty() && *self.owner == Owner::Ours {
+            let fields = self.differences(live, &applied, owner);
+            if fields.is_empty() && *owner == Owner::Ours {
                 let clean = version(live).to_owned();
                 sight.sent.insert(key, Last { digest, clean });
                 sight.clean.insert(self.object.index);
@@ -100,9 +124,9 @@ impl One<'_> {
         Err(format!("{} changes all the time", self.object.id))
     }
 
-    fn differences(&self, live: &Value, applied: &Value) -> Vec<FieldDrift> {
+    fn differences(&self, live: &Value, applied: &Value, owner: &Owner) -> Vec<FieldDrift> {
         let hide = self.object.id.is_secret();
-        match self.owner {
+        match owner {
             Owner::Ours => compare::differences(live, applied, self.at, hide),
             _ => compare::differences(&compare::unlabelled(live), &compare::unlabelled(applied), self.at, hide),
         }

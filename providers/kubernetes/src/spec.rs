@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use state::ids::{Kind, OutputName};
+use state::ids::{Channel, Kind, OutputName};
 use state::resource::{Origin, Resource};
 
 use providers::Invalid;
@@ -96,6 +96,15 @@ pub(crate) struct Manifest {
     pub(crate) outputs: BTreeMap<OutputName, (usize, String)>,
 }
 
+impl Manifest {
+    /// The objects of which something is given.
+    pub(crate) fn giving(&self) -> impl Iterator<Item = &ObjectId> {
+        self.outputs
+            .values()
+            .filter_map(|(index, _)| self.objects.get(*index).map(|object| &object.id))
+    }
+}
+
 /// The JSON schemas of the kinds' specifications.
 pub(crate) fn schemas() -> BTreeMap<Kind, Value> {
     BTreeMap::from([
@@ -108,40 +117,40 @@ pub(crate) fn kind(name: &str) -> Kind {
     Kind::new(format!("kubernetes/{name}")).expect("a literal kind of this crate is valid")
 }
 
-/// Reads what a resource asks for. References may still stand for values, but not for what an object is called.
+/// Reads what a resource asks for, and holds it to what the member gives. References may still stand for values, but not for what an
+/// object is called.
 pub(crate) fn read(config: &KubernetesConfig, resource: &Resource, origin: &Origin) -> Result<Manifest, Invalid> {
-    let wrong = |message: String| Invalid::Spec {
+    let manifest = parse(resource, origin).map_err(|message| Invalid::Spec {
         resource: resource.name.clone(),
         message,
-    };
-    let denied = |message: String| Invalid::Denied {
-        resource: resource.name.clone(),
-        message,
-    };
-    let value = resource.spec.to_value();
-    let manifest = match resource.kind.name() {
-        "namespace" => {
-            let spec: NamespaceSpec = serde_json::from_value(value).map_err(|error| wrong(error.to_string()))?;
-            namespace(spec, origin).map_err(wrong)?
-        }
-        _ => {
-            let spec: ManifestSpec = serde_json::from_value(value).map_err(|error| wrong(error.to_string()))?;
-            manifest(spec).map_err(wrong)?
-        }
-    };
+    })?;
     for object in &manifest.objects {
-        let given = match (object.id.kind.as_str(), &object.id.namespace) {
-            ("Namespace", _) if object.id.group.is_empty() => Some(&object.id.name),
-            (_, namespace) => namespace.as_ref(),
-        };
-        if let Some(namespace) = given.filter(|namespace| !config.gives(namespace)) {
-            return Err(denied(format!(
-                "{} is in the namespace {namespace}, which this member doesn't give: add it to kubernetes.namespaces in charter.toml to allow it",
-                object.id
-            )));
+        if let Some(namespace) = object.id.place().filter(|namespace| !config.gives(namespace)) {
+            return Err(Invalid::Denied {
+                resource: resource.name.clone(),
+                message: format!(
+                    "{} is in the namespace {namespace}, which this member doesn't give: add it to kubernetes.namespaces in charter.toml to allow it",
+                    object.id
+                ),
+            });
         }
     }
     Ok(manifest)
+}
+
+fn parse(resource: &Resource, origin: &Origin) -> Result<Manifest, String> {
+    let value = resource.spec.to_value();
+    match resource.kind.name() {
+        "namespace" => namespace(serde_json::from_value(value).map_err(|error| error.to_string())?, origin),
+        _ => manifest(serde_json::from_value(value).map_err(|error| error.to_string())?),
+    }
+}
+
+/// The namespaces that a resource names, for a configuration that lets it be made.
+pub fn namespaces(resource: &Resource, channel: &Channel) -> BTreeSet<String> {
+    let manifest = parse(resource, &resource.origin(channel));
+    let objects = manifest.into_iter().flat_map(|manifest| manifest.objects);
+    objects.filter_map(|object| object.id.place().cloned()).collect()
 }
 
 fn namespace(spec: NamespaceSpec, origin: &Origin) -> Result<Manifest, String> {

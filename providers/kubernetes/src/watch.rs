@@ -1,6 +1,7 @@
-//! Lists that are kept up to date by watches, for a service that looks again and again: a pass then reads nothing.
+//! Lists that are kept up to date by watches, for a service that looks again and again: a pass then reads nothing, and is woken.
 //!
-//! The first look of a process lists; the second lists and begins to watch. What a watch can't follow any more is listed again.
+//! Every look keeps what it has listed; whoever waits for changes has it watched from there on. What a watch can't follow any more is
+//! listed again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,60 +9,56 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures::StreamExt;
 use kube::core::WatchEvent;
+use providers::Scope;
 use serde_json::Value;
+use state::ids::ResourceName;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::object::ObjectId;
-use crate::server::{ApiKind, Server, Trouble, slim};
+use crate::live::{List, version};
+use crate::object::{self, ObjectId};
+use crate::server::{ApiKind, Server, Trouble};
 
-/// What a list is of: a selector, a kind, and a namespace where it isn't everywhere.
-type Key = (String, ApiKind, Option<String>);
-type Objects = BTreeMap<ObjectId, Arc<Value>>;
+/// What a list is of: a scope, a kind, and a namespace where it isn't everywhere.
+type Key = (Scope, ApiKind, Option<String>);
 
 /// All lists that are kept.
 pub(crate) struct Watches {
     /// Whether any is.
     on: bool,
     kept: Mutex<BTreeMap<Key, Arc<Kept>>>,
-    /// What was listed once.
-    listed: Mutex<BTreeSet<Key>>,
+    news: Mutex<BTreeMap<Scope, Arc<News>>>,
 }
 
-/// A list and the watch that keeps it.
+/// What happened to a scope's objects.
+#[derive(Default)]
+struct News {
+    /// The resources that something happened to since the last look.
+    resources: Mutex<BTreeSet<ResourceName>>,
+    rings: Notify,
+}
+
+impl News {
+    fn take(&self, resources: BTreeSet<ResourceName>) {
+        if !resources.is_empty() {
+            locked(&self.resources).extend(resources);
+            self.rings.notify_one();
+        }
+    }
+}
+
+/// A list, and what keeps it.
 struct Kept {
-    objects: Mutex<Objects>,
+    list: Arc<List>,
+    /// From where it is to be followed.
+    version: String,
+    /// Whether it is as the server has it.
     alive: AtomicBool,
     task: Mutex<Option<AbortHandle>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The version of an object as a number: of one object, and of all of a kind, later ones are greater.
-fn version(object: &Value) -> u64 {
-    let text = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
-    text.and_then(|text| text.parse().ok()).unwrap_or_default()
-}
-
-impl Kept {
-    /// Takes a state of an object, unless a later one is there.
-    fn put(&self, object: Value) {
-        let Some(id) = ObjectId::of(&object) else { return };
-        let mut objects = locked(&self.objects);
-        if objects.get(&id).is_none_or(|present| version(present) <= version(&object)) {
-            objects.insert(id, Arc::new(object));
-        }
-    }
-
-    /// Takes the end of an object, unless it is there again.
-    fn remove(&self, object: &Value) {
-        let Some(id) = ObjectId::of(object) else { return };
-        let mut objects = locked(&self.objects);
-        if objects.get(&id).is_some_and(|present| version(present) <= version(object)) {
-            objects.remove(&id);
-        }
-    }
 }
 
 impl Drop for Kept {
@@ -77,76 +74,108 @@ impl Watches {
         Self {
             on,
             kept: Mutex::default(),
-            listed: Mutex::default(),
+            news: Mutex::default(),
         }
     }
 
-    /// The objects of a kind: those of a watch that is alive, or listed anew.
+    /// The objects of a kind, and whether a watch that is alive has kept them; else they are listed, whole where that is asked for.
     pub(crate) async fn list(
         &self,
-        server: &Arc<Server>,
+        server: &Server,
+        scope: &Scope,
         kind: &ApiKind,
         namespace: Option<&str>,
-        selector: &str,
-    ) -> Result<Vec<(ObjectId, Arc<Value>)>, Trouble> {
-        let key: Key = (selector.to_owned(), kind.clone(), namespace.map(str::to_owned));
+        whole: impl Fn(&ObjectId, &str) -> bool + Send + Sync,
+    ) -> Result<(Arc<List>, bool), Trouble> {
+        let key: Key = (scope.clone(), kind.clone(), namespace.map(str::to_owned));
         let kept = locked(&self.kept).get(&key).cloned();
         if let Some(kept) = kept.filter(|kept| kept.alive.load(Ordering::Acquire)) {
-            let objects = locked(&kept.objects);
-            return Ok(objects.iter().map(|(id, object)| (id.clone(), Arc::clone(object))).collect());
+            return Ok((Arc::clone(&kept.list), true));
         }
         locked(&self.kept).remove(&key);
-        let (found, version) = server.list(kind, namespace, selector).await?;
-        let all: Objects = found
-            .into_iter()
-            .filter_map(|object| Some((ObjectId::of(&object)?, Arc::new(object))))
-            .collect();
-        if self.on && !locked(&self.listed).insert(key.clone()) {
-            let kept = Arc::new(Kept {
-                objects: Mutex::new(all.clone()),
-                alive: AtomicBool::new(true),
-                task: Mutex::new(None),
-            });
-            let task = tokio::spawn(follow(Arc::clone(server), key.clone(), version, Arc::downgrade(&kept)));
-            *locked(&kept.task) = Some(task.abort_handle());
-            locked(&self.kept).insert(key, kept);
+        let list = Arc::new(List::new(scope.clone()));
+        let take = |object: Value| {
+            list.put(object, &whole);
+        };
+        let version = server.list(kind, namespace, &object::selector(scope), take).await?;
+        if self.on {
+            let kept = Kept {
+                list: Arc::clone(&list),
+                version,
+                alive: AtomicBool::new(false),
+                task: Mutex::default(),
+            };
+            locked(&self.kept).insert(key, Arc::new(kept));
         }
-        Ok(all.into_iter().collect())
+        Ok((list, false))
+    }
+
+    /// Lets go of the lists of other kinds than these.
+    pub(crate) fn keep(&self, scope: &Scope, kinds: &BTreeSet<ApiKind>) {
+        locked(&self.kept).retain(|(of, kind, _), _| of != scope || kinds.contains(kind));
     }
 
     /// Whether a look reads something by itself, or only what watches have kept.
-    pub(crate) fn is_empty(&self) -> bool {
-        locked(&self.kept).is_empty()
+    pub(crate) fn reads(&self) -> bool {
+        !locked(&self.kept).values().any(|kept| kept.alive.load(Ordering::Acquire))
+    }
+
+    fn news(&self, scope: &Scope) -> Arc<News> {
+        Arc::clone(locked(&self.news).entry(scope.clone()).or_default())
+    }
+
+    /// The resources that something happened to since this was asked last.
+    pub(crate) fn happened(&self, scope: &Scope) -> BTreeSet<ResourceName> {
+        std::mem::take(&mut *locked(&self.news(scope).resources))
+    }
+
+    /// Has what was listed watched from there on, and waits until something happens to it.
+    pub(crate) async fn changed(&self, server: &Arc<Server>, scope: &Scope) {
+        let news = self.news(scope);
+        for (key, kept) in locked(&self.kept).iter().filter(|((of, _, _), _)| of == scope) {
+            let mut task = locked(&kept.task);
+            if task.is_none() {
+                kept.alive.store(true, Ordering::Release);
+                let following = follow(
+                    Arc::clone(server),
+                    key.clone(),
+                    kept.version.clone(),
+                    Arc::downgrade(kept),
+                    Arc::clone(&news),
+                );
+                *task = Some(tokio::spawn(following).abort_handle());
+            }
+        }
+        news.rings.notified().await;
     }
 
     /// Takes what a call of ours has made of an object: the next look may be sooner than the watch.
-    pub(crate) fn put(&self, selector: &str, kind: &ApiKind, object: &Value) {
-        self.each(selector, kind, object, |kept| {
-            let mut object = object.clone();
-            slim(&mut object);
-            kept.put(object);
-        });
+    pub(crate) fn put(&self, scope: &Scope, kind: &ApiKind, object: &Value) {
+        self.each(scope, kind, object, |list| list.put(object.clone(), |_, _| true));
     }
 
     /// Takes that an object was seen to be gone.
-    pub(crate) fn gone(&self, selector: &str, kind: &ApiKind, object: &Value) {
-        self.each(selector, kind, object, |kept| kept.remove(object));
+    pub(crate) fn gone(&self, scope: &Scope, kind: &ApiKind, object: &Value) {
+        self.each(scope, kind, object, |list| list.remove(object));
     }
 
-    fn each(&self, selector: &str, kind: &ApiKind, object: &Value, work: impl Fn(&Kept)) {
+    fn each(&self, scope: &Scope, kind: &ApiKind, object: &Value, work: impl Fn(&List) -> BTreeSet<ResourceName>) {
         let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
+        let news = self.news(scope);
         for ((of, what, place), kept) in locked(&self.kept).iter() {
-            if of == selector && what == kind && place.as_deref().is_none_or(|place| Some(place) == namespace) {
-                work(kept);
+            if of == scope && what == kind && place.as_deref().is_none_or(|place| Some(place) == namespace) {
+                // Who does something knows of it, and is not woken.
+                locked(&news.resources).extend(work(&kept.list));
             }
         }
     }
 }
 
 /// Keeps a list up to date until nobody has it any more, or until the server has forgotten where it stood.
-async fn follow(server: Arc<Server>, (selector, kind, namespace): Key, mut from: String, kept: Weak<Kept>) {
+async fn follow(server: Arc<Server>, (scope, kind, namespace): Key, mut from: String, kept: Weak<Kept>, news: Arc<News>) {
+    let selector = object::selector(&scope);
     loop {
-        match turn(&server, &kind, namespace.as_deref(), &selector, &mut from, &kept).await {
+        match turn(&server, &kind, namespace.as_deref(), &selector, &mut from, &kept, &news).await {
             // The server ends a watch now and then.
             Ok(()) if kept.strong_count() > 0 => {}
             Ok(()) => return,
@@ -154,6 +183,7 @@ async fn follow(server: Arc<Server>, (selector, kind, namespace): Key, mut from:
                 tracing::debug!(%kind, why, "a watch ended: its kind is listed again");
                 if let Some(kept) = kept.upgrade() {
                     kept.alive.store(false, Ordering::Release);
+                    news.rings.notify_one();
                 }
                 return;
             }
@@ -169,6 +199,7 @@ async fn turn(
     selector: &str,
     from: &mut String,
     kept: &Weak<Kept>,
+    news: &News,
 ) -> Result<(), String> {
     let events = server
         .watch(kind, namespace, selector, from)
@@ -179,14 +210,13 @@ async fn turn(
         let Some(kept) = kept.upgrade() else { return Ok(()) };
         let event: WatchEvent<Value> = event.map_err(|error| error.to_string())?;
         match event {
-            WatchEvent::Added(mut object) | WatchEvent::Modified(mut object) => {
-                *from = version(&object).to_string();
-                slim(&mut object);
-                kept.put(object);
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                version(&object).clone_into(from);
+                news.take(kept.list.put(object, |_, _| true));
             }
             WatchEvent::Deleted(object) => {
-                *from = version(&object).to_string();
-                kept.remove(&object);
+                version(&object).clone_into(from);
+                news.take(kept.list.remove(&object));
             }
             WatchEvent::Bookmark(bookmark) => *from = bookmark.metadata.resource_version,
             WatchEvent::Error(status) => return Err(status.message),

@@ -21,6 +21,7 @@ mod output;
 mod pause;
 mod plan;
 mod progress;
+mod render;
 mod replay;
 mod reputation;
 mod serve;
@@ -172,6 +173,8 @@ enum Command {
     Drift,
     /// Prints the dependency graph of what was ordered, in DOT.
     Graph,
+    /// Writes out what is run or sent for the member's resources: Kubernetes manifests that kubectl takes, scripts that a shell takes.
+    Render(render::RenderArgs),
     /// Rebuilds the store from the ledger's first block.
     ///
     /// A store that is lost, damaged or another history is replaced, and kept beside the new one; one that is only behind takes in
@@ -409,6 +412,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Diff { from, to } => history::diff(global, &from, &to),
         Command::Drift => plan::drift(global).await,
         Command::Graph => history::graph(global),
+        Command::Render(args) => render::run(global, &args).await,
         Command::Replay { compare } => replay::run(global, compare).await,
         Command::Verify => verify::run(global).await,
         Command::Submit {

@@ -123,7 +123,7 @@ fn failed(config: &Config, channel: &Channel, error: PassError) -> CliError {
 }
 
 /// A controller that only looks. It is never asked to send, so any ledger will do: the configured one is not called.
-fn looking(config: &Config, channel: &Channel) -> Result<Controller, CliError> {
+pub(crate) fn looking(config: &Config, channel: &Channel) -> Result<Controller, CliError> {
     let store = targets::store(config)?;
     let place = Workplace::with_store(config, store).doing(format!("{} can't look", config.member))?;
     Ok(place.controller(channel, access::connect(config, None)?))

@@ -41,6 +41,8 @@ fn a_members_part_runs_on_its_cluster() {
         .exits(7)
         .says(&["no provider of this Charter makes kubernetes/manifest: configure one"]);
     on(&world, &stage, "city");
+    // What happens on the cluster wakes its Charter: it would look by itself every hour only.
+    world.set("city", "interval_seconds", "3600");
     world
         .charter(&[&["plan", "-f", &file], &by[..]].concat())
         .exits(3)

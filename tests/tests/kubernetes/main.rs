@@ -6,6 +6,7 @@
 
 mod charter;
 mod conforms;
+mod example;
 mod faults;
 mod manifests;
 mod stage;

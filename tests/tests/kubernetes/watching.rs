@@ -1,4 +1,4 @@
-//! A service looks again and again: from the third look on it reads nothing, and sees what happens all the same.
+//! A service looks again and again: from the second look on it reads nothing, is woken, and sees what happens all the same.
 
 use providers::{Provider, Wanted};
 use serde_json::json;
@@ -42,8 +42,12 @@ fn a_pass_that_changes_nothing_reads_nothing_and_misses_nothing() {
             assert!(look(&stage, &[&web, &other]).await.values().all(Observation::in_sync));
         }
         assert_eq!(reads(&stage).await, before);
-        // What somebody changes, deletes, or makes with our labels is seen by the watch.
+        // What somebody changes, deletes, or makes with our labels is seen by the watch, and wakes who waits. What we do ourselves doesn't.
+        let quiet = tokio::time::timeout(std::time::Duration::from_millis(300), stage.provider.changed(&scope())).await;
+        assert!(quiet.is_err(), "nothing has happened");
         stage.admin.merge(CONFIG_MAPS, "web", &json!({ "data": { "a": "2" } })).await;
+        let woken = tokio::time::timeout(std::time::Duration::from_secs(30), stage.provider.changed(&scope())).await;
+        woken.expect("who waits is woken");
         drifts(&stage, &web, &other, "/objects/0/data/a").await;
         stage.apply(&web).await.unwrap();
         assert!(
@@ -91,7 +95,10 @@ type Seen = std::collections::BTreeMap<state::ids::ResourceName, Observation>;
 
 async fn look(stage: &Stage, all: &[&Resource]) -> Seen {
     let wanted: Vec<Wanted<'_>> = all.iter().copied().map(Wanted::of).collect();
-    stage.provider.observe(&scope(), &wanted).await.resources
+    let seen = stage.provider.observe(&scope(), &wanted).await.resources;
+    // Between its looks a service waits for changes.
+    let _ = tokio::time::timeout(std::time::Duration::ZERO, stage.provider.changed(&scope())).await;
+    seen
 }
 
 async fn drifts(stage: &Stage, web: &Resource, other: &Resource, path: &str) {
