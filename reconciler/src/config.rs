@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kubernetes::KubernetesConfig;
+use libvirt::LibvirtConfig;
 use policies::LocalPolicy;
 use providers::machine::MachineConfig;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,9 @@ pub struct Config {
     /// The member's cluster, if it runs resources there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<KubernetesConfig>,
+    /// The host of its virtual machines; without it the member makes no `libvirt/…` resources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub libvirt: Option<LibvirtConfig>,
     /// How this member makes and joins channels on a Fabric network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fabric: Option<FabricConfig>,
@@ -167,6 +171,7 @@ impl Config {
             service: ServiceConfig::default(),
             machine,
             kubernetes: None,
+            libvirt: None,
             fabric: None,
             policy: LocalPolicy::default(),
             folder: folder.to_owned(),
@@ -193,6 +198,9 @@ impl Config {
         }
         if let Some(kubernetes) = &mut config.kubernetes {
             kubernetes.resolve(&config.folder);
+        }
+        if let Some(libvirt) = &mut config.libvirt {
+            libvirt.resolve(&config.folder);
         }
         if let Some(fabric) = &mut config.fabric {
             fabric.resolve(&config.folder);
@@ -225,6 +233,9 @@ impl Config {
         }
         if let Some(kubernetes) = &self.kubernetes {
             kubernetes.check()?;
+        }
+        if let Some(libvirt) = &self.libvirt {
+            libvirt.check()?;
         }
         if let Some(fabric) = &self.fabric {
             fabric.check()?;

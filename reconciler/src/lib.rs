@@ -14,6 +14,7 @@ pub mod document;
 pub mod executor;
 pub mod fabric;
 pub mod handover;
+pub mod hypervisor;
 pub mod identity;
 pub mod loaded;
 pub mod market;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use kubernetes::Kubernetes;
 use ledger_sync::reports::Recording;
 use ledger_sync::{FollowError, Follower, Ledger, Options, Progress, SubmitError, frozen};
+use libvirt::Libvirt;
 use msp::{MspError, Signer};
 use notify::{RecursiveMode, Watcher};
 use providers::Provider;
@@ -31,6 +32,7 @@ use crate::control::{ChannelStatus, Control, ControlError, Held, PassStatus, Ser
 use crate::controller::{Controller, Pass, PassOutcome, Settings};
 use crate::discovery;
 use crate::executor::{Bounds, StepResult};
+use crate::hypervisor;
 use crate::identity;
 use crate::loaded::Heads;
 use crate::overdue::Due;
@@ -237,6 +239,14 @@ pub fn registry(config: &Config) -> Result<Registry, ServiceError> {
     }
     if let Some(kubernetes) = &config.kubernetes {
         providers.push(Arc::new(Kubernetes::new(kubernetes.clone())));
+    }
+    if let Some(libvirt) = &config.libvirt {
+        let program = std::env::current_exe().map_err(|source| ServiceError::Provider {
+            member: config.member.clone(),
+            provider: "libvirt",
+            source: source.into(),
+        })?;
+        providers.push(Arc::new(Libvirt::new(libvirt.clone(), hypervisor::helper(program))));
     }
     Registry::new(providers).map_err(|source| ServiceError::Provider {
         member: config.member.clone(),

@@ -105,7 +105,7 @@ fn main() {
         let scope = scope();
         let records = cluster.folder().join("records");
         let first = provider(&cluster.kubeconfig(User::Admin), &records);
-        let (start, before) = (Instant::now(), calls(&admin).await);
+        let (before, start) = (calls(&admin).await, Instant::now());
         first.observe(&scope, &wanted).await;
         let looked = start.elapsed();
         let mut applied = futures::stream::iter(all.iter().map(|resource| first.apply(&scope, resource))).buffer_unordered(AT_A_TIME);
@@ -126,7 +126,7 @@ fn main() {
             let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects(index, "air-kubectl") });
             std::fs::write(folder.join(format!("app-{index}.json")), list.to_string()).unwrap();
         }
-        let (start, before) = (Instant::now(), calls(&admin).await);
+        let (before, start) = (calls(&admin).await, Instant::now());
         let kubectl = Command::new("kubectl")
             .args(["apply", "--server-side", "-f"])
             .arg(&folder)
@@ -185,7 +185,8 @@ fn scope() -> Scope {
 async fn looks(provider: &Kubernetes, all: &[Resource], admin: &Hands, when: &str) {
     let wanted: Vec<Wanted<'_>> = all.iter().map(Wanted::of).collect();
     for look in ["first", "second", "third", "fourth"] {
-        let (start, before, memory) = (Instant::now(), calls(admin).await, status("VmRSS"));
+        let (before, memory) = (calls(admin).await, status("VmRSS"));
+        let start = Instant::now();
         let seen = provider.observe(&scope(), &wanted).await;
         let took = start.elapsed();
         let unsettled = seen.resources.values().filter(|seen| !seen.in_sync()).count();

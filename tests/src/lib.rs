@@ -3,6 +3,7 @@
 //! Nothing here sleeps to let something happen: it waits on conditions, with a deadline. Everything that a world starts carries the
 //! world's folder in its environment, and goes with it.
 
+pub mod between;
 pub mod cluster;
 pub mod command;
 pub mod consortium;
@@ -11,6 +12,7 @@ pub mod documents;
 pub mod example;
 pub mod fabric;
 pub mod http;
+pub mod hypervisor;
 pub mod once;
 pub mod processes;
 pub mod recording;

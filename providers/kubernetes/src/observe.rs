@@ -18,41 +18,36 @@ use crate::send;
 use crate::server::{ApiKind, Server};
 use crate::sight::{One, Sight};
 use crate::spec::{self, Manifest};
-use crate::world::{self, World};
+use crate::world::{self, Wants, World};
 use crate::{Hindrance, Seen, Settled, Site, chain};
 
 /// How many resources are looked at at a time.
 const LOOKS: usize = 16;
 
-/// A resource to look at, and what is known of it before.
+/// A resource to look at. What it asks for is read when it is its turn: all of it at once would take many times its text.
 struct Case {
     name: ResourceName,
     kind: Kind,
     origin: Origin,
     carried: bool,
+    /// None: only whether it is there matters.
     resource: Option<Resource>,
-    /// What it asks for; none: only whether it is there matters.
-    manifest: Option<Result<Manifest, String>>,
-    record: Option<Record>,
 }
 
 impl Case {
-    fn new(site: &Site, scope: &Scope, wanted: &Wanted<'_>) -> Result<Self, Hindrance> {
-        let origin = Origin::of(&scope.channel, wanted.name, wanted.origin);
-        let read = |resource: &Resource| spec::read(&site.config, resource, &origin).map_err(|invalid| invalid.to_string());
-        Ok(Self {
-            manifest: wanted.resource.map(read),
-            record: site.record(scope, wanted.name)?,
+    fn new(scope: &Scope, wanted: &Wanted<'_>) -> Self {
+        Self {
             name: wanted.name.clone(),
             kind: wanted.kind.clone(),
+            origin: Origin::of(&scope.channel, wanted.name, wanted.origin),
             carried: wanted.origin.is_some(),
             resource: wanted.resource.cloned(),
-            origin,
-        })
+        }
     }
 
-    fn manifest(&self) -> Option<&Manifest> {
-        self.manifest.as_ref()?.as_ref().ok()
+    fn manifest(&self, site: &Site) -> Option<Result<Manifest, String>> {
+        let resource = self.resource.as_ref()?;
+        Some(spec::read(&site.config, resource, &self.origin).map_err(|invalid| invalid.to_string()))
     }
 }
 
@@ -78,23 +73,22 @@ pub(crate) async fn observe(site: &Site, scope: &Scope, wanted: &[Wanted<'_>]) -
     for one in wanted {
         match is_as_before(site, scope, one) {
             true => as_before.push(one),
-            false => cases.push(Case::new(site, scope, one)?),
+            false => cases.push(Case::new(scope, one)),
         }
     }
-    let manifests = || cases.iter().filter_map(Case::manifest);
-    let ids: Vec<&ObjectId> = manifests()
-        .flat_map(|manifest| &manifest.objects)
-        .map(|object| &object.id)
-        .collect();
-    let giving = manifests().flat_map(Manifest::giving).cloned().collect();
-    let world = world::look(site, server, scope, &ids, giving).await?;
+    let mut wants = Wants::default();
+    for manifest in cases.iter().filter_map(|case| case.manifest(site)?.ok()) {
+        manifest.objects.iter().for_each(|object| wants.places.add(&object.id));
+        wants.whole.extend(manifest.giving().cloned());
+    }
+    let world = world::look(site, server, scope, wants).await?;
     let mut observed = Observed::default();
     for one in as_before {
         match settled(site, scope, &world, one.name) {
             Some(observation) => {
                 observed.resources.insert(one.name.clone(), observation);
             }
-            None => cases.push(Case::new(site, scope, one)?),
+            None => cases.push(Case::new(scope, one)),
         }
     }
     // The futures are made first: a stream of closures over references is more than the compiler can tell apart.
@@ -131,23 +125,26 @@ pub(crate) async fn observe(site: &Site, scope: &Scope, wanted: &[Wanted<'_>]) -
 
 /// Sees one resource, and says what is to be remembered of it.
 async fn see(site: &Site, server: &Server, scope: &Scope, world: &World, case: &Case) -> (ResourceName, Observation, Option<Record>) {
-    let found = match (&case.manifest, &case.resource) {
-        (Some(Err(why)), _) => Err(why.clone()),
-        (Some(Ok(manifest)), Some(resource)) => differs(site, server, scope, world, case, resource, manifest).await,
-        _ => there(world, case),
+    let found = match site.record(scope, &case.name) {
+        Err(error) => Err(chain(&error)),
+        Ok(record) => match (case.manifest(site), &case.resource) {
+            (Some(Err(why)), _) => Err(why),
+            (Some(Ok(manifest)), Some(resource)) => differs(site, server, scope, world, case, resource, &manifest, record).await,
+            _ => there(world, case, record),
+        },
     };
     let (observation, record) = found.unwrap_or_else(|why| (Observation::Unknown { why }, None));
     (case.name.clone(), observation, record)
 }
 
 /// Whether anything is there of what is going.
-fn there(world: &World, case: &Case) -> Result<(Observation, Option<Record>), String> {
-    let recorded = case.record.iter().flat_map(|record| &record.objects);
+fn there(world: &World, case: &Case, record: Option<Record>) -> Result<(Observation, Option<Record>), String> {
+    let recorded = record.iter().flat_map(|record| &record.objects);
     if let Some(why) = recorded.clone().find_map(|id| world.unseen(id)) {
         return Err(why.clone());
     }
     let live = world.made_for(&case.name);
-    let record = case.record.clone().map(|mut record| {
+    let record = record.map(|mut record| {
         record.objects = live.clone();
         record
     });
@@ -165,6 +162,7 @@ fn there(world: &World, case: &Case) -> Result<(Observation, Option<Record>), St
     Ok((observation, record))
 }
 
+#[allow(clippy::too_many_arguments, reason = "each is one thing that a look at a resource needs")]
 async fn differs(
     site: &Site,
     server: &Server,
@@ -173,9 +171,9 @@ async fn differs(
     case: &Case,
     resource: &Resource,
     manifest: &Manifest,
+    record: Option<Record>,
 ) -> Result<(Observation, Option<Record>), String> {
     let external = case.origin.to_string();
-    let record = case.record.clone();
     let mut sight = Sight::default();
     let mut wanted = BTreeSet::new();
     for object in &manifest.objects {

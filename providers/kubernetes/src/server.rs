@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions, WatchParams};
@@ -28,6 +28,8 @@ const PAGE: u32 = 500;
 const PAGES: usize = 1_000;
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(30);
+/// The longest that the server is left alone for when it asks for it, in seconds.
+const BUSY_AT_MOST: u64 = 30;
 /// How long a watch lasts, in seconds; the server may end it sooner.
 const WATCH: u32 = 280;
 /// How long a watch may be silent: a server sends a bookmark every minute.
@@ -59,6 +61,9 @@ pub(crate) enum Trouble {
     /// There is no way to it.
     #[error("the API server can't be reached")]
     Connect(#[source] Box<kube::Error>),
+    /// It has too much to do.
+    #[error("the API server has too much to do, and asked to be left alone for {0} s")]
+    Busy(u64),
     /// A request can't be written.
     #[error("a request can't be written")]
     Request(#[source] Box<request::Error>),
@@ -87,6 +92,18 @@ impl Trouble {
     /// Whether what was sent doesn't fit its kind: the server tells that as a failure of its own.
     pub(crate) fn is_misfit(&self) -> bool {
         matches!(self, Trouble::Refused { status, .. } if status.code == 500 && status.message.starts_with("failed to create typed patch object"))
+    }
+
+    /// For how many seconds the server wants to be left alone.
+    fn again_after(&self) -> Option<u64> {
+        let Trouble::Refused { status, .. } = self else { return None };
+        let said = status.details.as_ref().map_or(0, |details| u64::from(details.retry_after_seconds));
+        match (status.code, said) {
+            // In short it says nothing more.
+            (429, 0) => Some(1),
+            (_, 0) => None,
+            (_, said) => Some(said.min(BUSY_AT_MOST)),
+        }
     }
 
     fn of(asked: String, error: kube::Error) -> Self {
@@ -192,12 +209,19 @@ pub(crate) fn slim(object: &mut Value) {
     }
 }
 
+/// A request in words.
+fn named(request: &http::Request<Vec<u8>>) -> String {
+    format!("{} {}", request.method(), request.uri().path())
+}
+
 /// The server, and what it was heard to know.
 pub(crate) struct Server {
     client: Client,
     /// For watches, which are silent most of the time.
     watcher: Client,
     known: Mutex<BTreeMap<String, Arc<Vec<ApiKind>>>>,
+    /// Until when it wants to be left alone, and for how long it said so.
+    busy: Mutex<Option<(Instant, u64)>>,
 }
 
 impl Server {
@@ -231,12 +255,33 @@ impl Server {
             watcher: client(patient)?,
             client: client(found)?,
             known: Mutex::default(),
+            busy: Mutex::default(),
         })
     }
 
+    /// Makes a call, unless the server wants to be left alone.
+    async fn call<T>(&self, asked: String, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Trouble> {
+        if let Some((until, seconds)) = *self.busy()
+            && Instant::now() < until
+        {
+            return Err(Trouble::Busy(seconds));
+        }
+        let trouble = match call.await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => Trouble::of(asked, error),
+        };
+        if let Some(seconds) = trouble.again_after() {
+            *self.busy() = Some((Instant::now() + Duration::from_secs(seconds), seconds));
+        }
+        Err(trouble)
+    }
+
+    fn busy(&self) -> MutexGuard<'_, Option<(Instant, u64)>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn ask(&self, request: http::Request<Vec<u8>>) -> Result<Value, Trouble> {
-        let asked = format!("{} {}", request.method(), request.uri().path());
-        self.client.request(request).await.map_err(|error| Trouble::of(asked, error))
+        self.call(named(&request), self.client.request(request)).await
     }
 
     /// Forgets what kinds the server has: they are asked for again when they are needed.
@@ -258,11 +303,13 @@ impl Server {
         if let Some(all) = known(self) {
             return Ok(all);
         }
-        let listed = match api_version.contains('/') {
-            true => self.client.list_api_group_resources(api_version).await,
-            false => self.client.list_core_api_resources(api_version).await,
+        let listed = async {
+            match api_version.contains('/') {
+                true => self.client.list_api_group_resources(api_version).await,
+                false => self.client.list_core_api_resources(api_version).await,
+            }
         };
-        let listed = match listed.map_err(|error| Trouble::of(format!("kinds of {api_version}"), error)) {
+        let listed = match self.call(format!("kinds of {api_version}"), listed).await {
             Ok(listed) => listed.resources,
             // A group that isn't there may come with a custom resource definition: it is not remembered.
             Err(trouble) if trouble.code() == Some(404) => return Ok(Arc::default()),
@@ -293,8 +340,8 @@ impl Server {
     /// Every kind that can be listed, in the version that the server prefers.
     pub(crate) async fn all_kinds(&self) -> Result<Vec<ApiKind>, Trouble> {
         let mut versions = vec!["v1".to_owned()];
-        let groups = self.client.list_api_groups().await;
-        for group in groups.map_err(|error| Trouble::of("groups".into(), error))?.groups {
+        let groups = self.call("groups".to_owned(), self.client.list_api_groups()).await?;
+        for group in groups.groups {
             let preferred = group.preferred_version.or_else(|| group.versions.into_iter().next());
             versions.extend(preferred.map(|version| version.group_version));
         }
@@ -331,11 +378,8 @@ impl Server {
     ) -> Result<impl futures::Stream<Item = Result<WatchEvent<Value>, kube::Error>> + use<>, Trouble> {
         let params = WatchParams::default().labels(selector).timeout(WATCH);
         let request = Request::new(kind.path(namespace)).watch(&params, from)?;
-        let asked = format!("WATCH {}", request.uri().path());
-        self.watcher
-            .request_events(request)
+        self.call(format!("WATCH {}", request.uri().path()), self.watcher.request_events(request))
             .await
-            .map_err(|error| Trouble::of(asked, error))
     }
 
     /// Lists objects page by page, in one namespace or everywhere, and hands over one after the other; gives the version from which a
@@ -351,9 +395,8 @@ impl Server {
         let mut params = ListParams::default().labels(selector).limit(PAGE);
         for _ in 0..PAGES {
             let request = url.list(&params)?;
-            let asked = format!("{} {}", request.method(), request.uri().path());
-            let text = self.client.request_text(request).await;
-            let text = text.map_err(|error| Trouble::of(asked.clone(), error))?;
+            let asked = named(&request);
+            let text = self.call(asked.clone(), self.client.request_text(request)).await?;
             // Each object is read by itself: a whole page of them would take many times the text.
             let unread = |error| Trouble::of(asked.clone(), kube::Error::SerdeError(error));
             let page: Page<'_> = serde_json::from_str(&text).map_err(unread)?;

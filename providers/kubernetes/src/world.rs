@@ -83,18 +83,22 @@ impl World {
     }
 }
 
+/// What a look asks for beside what is there already.
+#[derive(Default)]
+pub(crate) struct Wants {
+    /// Where things will be.
+    pub(crate) places: Places,
+    /// Objects whose fields are read though they are in sync.
+    pub(crate) whole: BTreeSet<ObjectId>,
+}
+
 /// Asks which kinds there are, and lists the scope's objects of those that matter: where they are, and where what is wanted will be.
-/// Where nobody remembers what was made, those of all. Objects whose fields are read though they are in sync are named.
-pub(crate) async fn look(
-    site: &Site,
-    server: &Server,
-    scope: &Scope,
-    wanted: &[&ObjectId],
-    whole: BTreeSet<ObjectId>,
-) -> Result<World, Hindrance> {
+/// Where nobody remembers what was made, those of all.
+pub(crate) async fn look(site: &Site, server: &Server, scope: &Scope, wants: Wants) -> Result<World, Hindrance> {
     let (made, known) = site.records(scope, |records| Ok((records.places(), records.known)))?;
-    let mut places = Places::clone(&made);
-    wanted.iter().for_each(|id| places.add(id));
+    let Wants { mut places, whole } = wants;
+    places.kinds.extend(made.kinds.clone());
+    places.namespaces.extend(made.namespaces.iter().cloned());
     let named = site.config.namespaces.iter().filter(|name| !name.ends_with('*'));
     places.namespaces.extend(named.cloned());
     let mut world = World {

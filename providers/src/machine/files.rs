@@ -8,9 +8,10 @@ use state::resource::{Outputs, Resource};
 
 use super::path::{Below, OWN, PathError};
 use super::record::{self, Record, Stage, Thing};
-use super::spec::{Text, Typed};
+use super::spec::Typed;
 use super::tree::{FOLDER_MODE, Found, TreeError};
 use super::{Hindrance, Site, failed, output};
+use crate::fields::{Text, literal};
 use crate::{Applied, Deleted, Invalid, ProviderError, Scope};
 
 /// The most of a changed file that is read to say what it is now.
@@ -94,14 +95,14 @@ pub(crate) fn target(site: &Site, scope: &Scope, resource: &Resource, typed: &Ty
             let path = match &spec.directory {
                 None => own,
                 Some(directory) => {
-                    let text = super::literal("directory", directory).map_err(wrong)?;
+                    let text = literal("directory", directory).map_err(wrong)?;
                     let name = spec.file_name.as_deref().unwrap_or(resource.name.as_str());
                     folder(site, scope, text)
                         .and_then(|folder| folder.join(name))
                         .map_err(|error| wrong(format!("directory: {error}")))?
                 }
             };
-            let content = super::literal("content", &spec.content).map_err(wrong)?.to_owned();
+            let content = literal("content", &spec.content).map_err(wrong)?.to_owned();
             let mode = spec.mode.0;
             Ok(Target {
                 path,

@@ -29,7 +29,7 @@ pub use self::config::{Command, ConfigError, MachineConfig};
 use self::process::Processes;
 use self::record::{Left, Record, RecordError, Stage, Thing};
 use self::service::Probe;
-use self::spec::{DirectorySpec, FileSpec, ServiceSpec, Text, Typed, typed};
+use self::spec::{DirectorySpec, FileSpec, ServiceSpec, Typed, typed};
 use self::tree::Tree;
 pub(crate) use crate::chain;
 use crate::{Applied, Deleted, Invalid, Observed, Orphan, Provider, ProviderError, Scope, Script, Wanted};
@@ -112,14 +112,6 @@ pub(crate) fn output(name: &'static str, value: impl Into<Value>) -> (OutputName
         OutputName::new(name).expect("a literal output name of this crate is valid"),
         value.into(),
     )
-}
-
-/// A text whose references are values by now.
-pub(crate) fn literal<'a>(field: &str, text: &'a Text) -> Result<&'a str, String> {
-    match text {
-        Text::Literal(text) => Ok(text),
-        Text::Reference(reference) => Err(format!("{field}: the value of {reference} is not known yet")),
-    }
 }
 
 impl Machine {

@@ -11,8 +11,9 @@ use super::path::Below;
 use super::process::PATH;
 use super::record;
 use super::service;
-use super::spec::{Port, Setting, Text, Typed};
+use super::spec::{Port, Typed};
 use super::{Site, files};
+use crate::fields::{Setting, Text};
 use crate::{Invalid, Scope, Script};
 
 /// Quotes a text as one word of a POSIX shell.

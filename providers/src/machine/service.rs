@@ -16,8 +16,9 @@ use super::config::{Denial, MachineConfig};
 use super::path::Below;
 use super::process::{self, Labelled, Processes, Standing, Start};
 use super::record::{self, Given, Record, Stage, Started, Thing};
-use super::spec::{Port, Ready, ServiceSpec, Setting, Text};
-use super::{Hindrance, Site, chain, files, literal, output};
+use super::spec::{Port, Ready, ServiceSpec};
+use super::{Hindrance, Site, chain, files, output};
+use crate::fields::{Setting, Text, literal};
 use crate::secrets::SecretError;
 use crate::{Invalid, Scope};
 

@@ -3,86 +3,16 @@
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use state::ids::SecretName;
 use state::resource::Resource;
-use state::spec::Spec;
 
 use crate::Invalid;
+use crate::fields::{Setting, Text, read};
 
 /// The most words that a command may have, and the most variables that an environment may have.
 const MAX_ITEMS: usize = 256;
-
-/// A text that may be another resource's output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Text {
-    /// The text itself; a number is taken as its digits.
-    Literal(String),
-    /// `{"$ref": …}`: the value is not known yet.
-    Reference(String),
-}
-
-/// A text that may be another resource's output or a secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Setting {
-    /// The text or the reference.
-    Text(Text),
-    /// `{"$secret": …}`: a secret of this machine.
-    Secret(SecretName),
-}
-
-impl<'de> Deserialize<'de> for Setting {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wrong = || D::Error::custom("expected a text, an integer, {\"$ref\": \"resource.outputs.name\"} or {\"$secret\": \"name\"}");
-        match Value::deserialize(deserializer)? {
-            Value::String(text) if text.contains('\0') => Err(D::Error::custom("a text can't hold NUL")),
-            Value::String(text) => Ok(Setting::Text(Text::Literal(text))),
-            Value::Number(number) if !number.is_f64() => Ok(Setting::Text(Text::Literal(number.to_string()))),
-            Value::Object(map) if map.len() == 1 => match (map.get("$ref"), map.get("$secret")) {
-                (Some(Value::String(reference)), None) => Ok(Setting::Text(Text::Reference(reference.clone()))),
-                (None, Some(Value::String(name))) => SecretName::new(name.as_str()).map(Setting::Secret).map_err(D::Error::custom),
-                _ => Err(wrong()),
-            },
-            _ => Err(wrong()),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Setting::deserialize(deserializer)? {
-            Setting::Text(text) => Ok(text),
-            Setting::Secret(_) => Err(D::Error::custom("a secret can only be the value of an environment variable")),
-        }
-    }
-}
-
-impl JsonSchema for Text {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Text".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [
-            { "type": ["string", "integer"] },
-            { "type": "object", "properties": { "$ref": { "type": "string" } }, "required": ["$ref"], "additionalProperties": false }
-        ] })
-    }
-}
-
-impl JsonSchema for Setting {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Setting".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [
-            { "type": ["string", "integer"] },
-            { "type": "object", "properties": { "$ref": { "type": "string" } }, "required": ["$ref"], "additionalProperties": false },
-            { "type": "object", "properties": { "$secret": { "type": "string" } }, "required": ["$secret"], "additionalProperties": false }
-        ] })
-    }
-}
 
 /// Permission bits, written in octal: `"0640"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,29 +183,6 @@ pub(crate) fn typed(resource: &Resource) -> Result<Typed, Invalid> {
         Typed::Directory(_) => Ok(()),
     }?;
     Ok(parsed)
-}
-
-/// Reads a specification, and shows the line of it that is wrong.
-fn read<T: DeserializeOwned>(spec: &Spec) -> Result<T, String> {
-    // serde's errors don't name the field of a bad value; the line of an indented document does.
-    let text = serde_json::to_string_pretty(&spec.to_value()).map_err(|error| error.to_string())?;
-    serde_json::from_str(&text).map_err(|error| {
-        let whole = error.to_string();
-        let message = whole.split(" at line ").next().unwrap_or(&whole);
-        let line: String = text
-            .lines()
-            .nth(error.line().saturating_sub(1))
-            .unwrap_or_default()
-            .trim()
-            .chars()
-            .take(100)
-            .collect();
-        if message.contains("unknown field") || message.contains("missing field") || line.len() < 3 {
-            message.to_owned()
-        } else {
-            format!("{message}, found {}", line.trim_end_matches(','))
-        }
-    })
 }
 
 fn check_file(spec: &FileSpec) -> Result<(), String> {

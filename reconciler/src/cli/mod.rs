@@ -287,6 +287,12 @@ enum Command {
         #[command(subcommand)]
         service: Demo,
     },
+    /// Speaks to libvirt for another process of Charter.
+    #[command(name = crate::hypervisor::COMMAND, hide = true)]
+    LibvirtHelper {
+        /// The daemon.
+        uri: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -444,6 +450,11 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         }
         Command::Schema { kind } => {
             output::json(&kind.schema())?;
+            Ok(Exit::Clean)
+        }
+        Command::LibvirtHelper { uri } => {
+            // It blocks for as long as the C library does, and is alone in its process.
+            crate::hypervisor::serve(&uri).map_err(CliError::new)?;
             Ok(Exit::Clean)
         }
         Command::Demo { service } => {

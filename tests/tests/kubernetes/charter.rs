@@ -48,6 +48,23 @@ fn a_members_part_runs_on_its_cluster() {
         .exits(3)
         .says(&["in the namespace kube-system, which this member doesn't give: add it to kubernetes.namespaces"]);
 
+    // What is too large, or grows when it is read, is refused before a server sees it.
+    let large = json!([config_map("large", &json!({ "a": "x".repeat(2 * 1024 * 1024) }))]);
+    let large = documents::order(vec![resource("large", &json!({ "objects": large }), &json!({}))]).to_string();
+    let mut growing = "apiVersion: charter/v1\nkind: Order\nx0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
+    for level in 1..10 {
+        let all = vec![format!("*a{}", level - 1); 10].join(", ");
+        growing += &format!("x{level}: &a{level} [{all}]\n");
+    }
+    growing += "resources: [{ name: growing, kind: kubernetes/manifest, owner: city, spec: { objects: *a9 } }]\n";
+    for (name, text, words) in [
+        ("large.yaml", large, "a document has at most"),
+        ("growing.yaml", growing, "budget breached"),
+    ] {
+        let file = world.file(name, &text);
+        world.charter(&[&["plan", "-f", &file], &by[..]].concat()).exits(1).says(&[words]);
+    }
+
     let ledger = world.ledger();
     let services: Vec<_> = ["city", "breeze"].map(|member| world.serve(member)).into();
     let stations = resource(

@@ -5,13 +5,14 @@ use providers::conformance::{Subject, check};
 use providers::{Provider, Scope};
 use serde_json::{Value, json};
 use state::resource::Resource;
+use tests::between::{Between, Fault};
 
 use crate::stage::{NAMESPACE, Stage, config_map, manifest, scope};
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/air-tests/configmaps";
 
 /// A config map and a service, under one provider that watches or reads each time.
-struct Manifests(Stage, Reading);
+struct Manifests(Stage, Reading, Between);
 
 #[derive(PartialEq)]
 enum Reading {
@@ -105,17 +106,16 @@ impl Subject for Manifests {
     }
 
     async fn hang(&self, _resource: &Resource) -> bool {
-        false
+        self.2.spoil(&[Fault::Hang]);
+        true
     }
 }
 
 fn conform(reading: Reading) {
     let Some(mut stage) = Stage::new() else { return };
-    if reading == Reading::Lists {
-        stage.read_each_time();
-    }
+    let between = stage.between(reading == Reading::Watches);
     let handle = stage.runtime.handle().clone();
-    let subject = Manifests(stage, reading);
+    let subject = Manifests(stage, reading, between);
     let verdicts = handle.block_on(check(&subject)).unwrap();
     assert!(verdicts.len() >= 15, "{verdicts:?}");
 }

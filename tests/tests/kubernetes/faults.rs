@@ -1,9 +1,11 @@
 //! What goes wrong with a cluster, and with what others do on it: nothing is taken, pruned or deleted on a guess.
 
+use axum::http::StatusCode;
 use providers::{Applied, Deleted, Provider, ProviderError, Wanted};
 use serde_json::{Value, json};
 use state::observation::Observation;
 use state::resource::Resource;
+use tests::between::Fault;
 use tests::cluster::until_async;
 
 use crate::stage::{NAMESPACE, Stage, config_map, manifest, scope, with, words};
@@ -204,6 +206,68 @@ fn a_server_that_goes_makes_everything_unknown_and_nothing_unwanted() {
         .await;
         let only = stage.provider.observe(&scope(), &both[1..]).await;
         assert!(only.orphans.is_empty(), "{:?}", only.orphans);
+    });
+}
+
+#[test]
+fn a_server_that_has_too_much_to_do_is_left_alone_for_as_long_as_it_asks() {
+    let Some(mut stage) = Stage::without_controllers() else { return };
+    let between = stage.between(true);
+    let web = manifest("web", &[config_map("web", &json!({ "a": "1" }))]);
+    stage.runtime.block_on(async {
+        assert!(matches!(stage.apply(&web).await, Ok(Applied::Done { .. })));
+        let wanted = [Wanted::of(&web)];
+        for (code, why) in [(StatusCode::TOO_MANY_REQUESTS, "429"), (StatusCode::INTERNAL_SERVER_ERROR, "500")] {
+            between.spoil(&[Fault::Refuse(code, 1)]);
+            // All that is wanted is unknown, and nothing is called unwanted.
+            let seen = stage.provider.observe(&scope(), &wanted).await;
+            let told = format!("{:?}", seen.resources[&web.name]);
+            assert!(
+                told.starts_with("Unknown") && told.contains(why) && seen.orphans.is_empty(),
+                "{told}"
+            );
+            between.seen();
+            let none = stage.provider.observe(&scope(), &[]).await;
+            assert!(none.orphans.is_empty());
+            let refused = stage.apply(&web).await.unwrap_err();
+            assert!(refused.contains("asked to be left alone"), "{refused}");
+            assert!(between.seen().is_empty(), "it is not asked before it wants to be");
+            until_async("it is seen again", async || {
+                let seen = stage.provider.observe(&scope(), &wanted).await;
+                if seen.resources[&web.name].in_sync() {
+                    Ok(())
+                } else {
+                    Err(format!("{seen:?}"))
+                }
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn a_watch_that_has_expired_lists_again() {
+    let Some(mut stage) = Stage::without_controllers() else { return };
+    let between = stage.between(true);
+    let web = manifest("web", &[config_map("web", &json!({ "a": "1" }))]);
+    stage.runtime.block_on(async {
+        assert!(matches!(stage.apply(&web).await, Ok(Applied::Done { .. })));
+        let wanted = [Wanted::of(&web)];
+        let look = async || {
+            between.seen();
+            let seen = stage.provider.observe(&scope(), &wanted).await.resources.remove(&web.name).unwrap();
+            let lists = between.seen().iter().filter(|one| one.contains("/configmaps?")).count();
+            (seen.in_sync(), lists)
+        };
+        assert_eq!(look().await, (true, 1));
+        between.spoil(&[Fault::Expire]);
+        // Who waits is woken, for what was kept can't be relied on any more.
+        stage.provider.changed(&scope()).await;
+        assert_eq!(between.left(), 0);
+        stage.admin.merge(CONFIG_MAPS, "web", &json!({ "data": { "a": "2" } })).await;
+        assert_eq!(look().await, (false, 1), "what happened in between is seen");
+        let _ = tokio::time::timeout(std::time::Duration::ZERO, stage.provider.changed(&scope())).await;
+        assert_eq!(look().await, (false, 0), "and it is watched again");
     });
 }
 

@@ -7,6 +7,7 @@ use providers::{Applied, Provider, Scope, Wanted};
 use serde_json::{Value, json};
 use state::observation::Observation;
 use state::resource::Resource;
+use tests::between::Between;
 use tests::cluster::{Cluster, Hands, User};
 
 /// The namespace that the tests' objects are in.
@@ -106,12 +107,15 @@ impl Stage {
         })
     }
 
-    /// Has the provider read at every look.
-    pub(crate) fn read_each_time(&mut self) {
+    /// Has the provider read at every look, or watch, through somebody who can spoil what it says.
+    pub(crate) fn between(&mut self, watch: bool) -> Between {
+        let between = self.runtime.block_on(Between::on(&self.cluster.kubeconfig(User::Charter)));
         self.provider = Kubernetes::new(KubernetesConfig {
-            watch: false,
+            watch,
+            kubeconfig: Some(between.kubeconfig().to_owned()),
             ..config(&self.cluster, &self.cluster.folder().join("records"))
         });
+        between
     }
 
     /// Gives the provider a secret.

@@ -1,0 +1,266 @@
+//! Whose something is. Domains and networks carry it in their metadata; for pools and volumes, where the daemon keeps none, it is
+//! remembered beside Charter, written before anything is made.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use state::ids::{Channel, Kind, MemberId, ResourceName};
+use state::resource::{OnRetire, Origin, Resource};
+
+use providers::Scope;
+
+use crate::xml::Element;
+
+/// The name of the metadata's element, and what it belongs to.
+pub(crate) const ELEMENT: &str = "charter:resource";
+const NAMESPACE: &str = "https://charter.dao/libvirt";
+/// The largest record that is read.
+const MAX_BYTES: u64 = 64 * 1024;
+const ENDING: &str = ".json";
+
+/// Whose something is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Label {
+    pub(crate) channel: Channel,
+    pub(crate) member: MemberId,
+    pub(crate) resource: ResourceName,
+    pub(crate) kind: Kind,
+    pub(crate) origin: Origin,
+    pub(crate) on_retire: OnRetire,
+    /// How long it may take to stop, in seconds; of a domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stop_seconds: Option<u64>,
+    /// Where it is; of a volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) place: Option<Place>,
+}
+
+/// Where a volume is, and what was put into it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Place {
+    pub(crate) pool: String,
+    pub(crate) volume: String,
+    /// A digest of what it was made from.
+    pub(crate) content: String,
+    /// Whether all of that is in it.
+    pub(crate) whole: bool,
+}
+
+/// Whose a thing is, as a resource sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Ours,
+    /// Another resource's of some Charter.
+    Anothers(String),
+    /// Nobody's that Charter knows.
+    Nobody,
+}
+
+impl Label {
+    pub(crate) fn new(scope: &Scope, resource: &Resource) -> Self {
+        Self {
+            channel: scope.channel.clone(),
+            member: scope.member.clone(),
+            resource: resource.name.clone(),
+            kind: resource.kind.clone(),
+            origin: resource.origin(&scope.channel),
+            on_retire: resource.on_retire,
+            stop_seconds: None,
+            place: None,
+        }
+    }
+
+    pub(crate) fn is_of(&self, scope: &Scope) -> bool {
+        (&self.channel, &self.member) == (&scope.channel, &scope.member)
+    }
+
+    /// As metadata.
+    pub(crate) fn to_element(&self) -> Element {
+        let element = Element::new(ELEMENT)
+            .with("xmlns:charter", NAMESPACE)
+            .with("channel", &self.channel)
+            .with("member", &self.member)
+            .with("resource", &self.resource)
+            .with("kind", &self.kind)
+            .with("origin", &self.origin)
+            .with(
+                "on-retire",
+                match self.on_retire {
+                    OnRetire::Delete => "delete",
+                    OnRetire::Retain => "retain",
+                },
+            );
+        match self.stop_seconds {
+            Some(seconds) => element.with("stop-seconds", seconds),
+            None => element,
+        }
+    }
+
+    /// From the definition of a domain or a network.
+    pub(crate) fn of(definition: &Element) -> Option<Self> {
+        let metadata = definition.child("metadata")?;
+        // The daemon may give the namespace another prefix.
+        let element = metadata.children.iter().find(|child| {
+            let (prefix, name) = child.name.split_once(':').unwrap_or(("", &child.name));
+            let declared = match prefix {
+                "" => child.attribute("xmlns"),
+                prefix => child.attribute(&format!("xmlns:{prefix}")),
+            };
+            name == "resource" && declared == Some(NAMESPACE)
+        })?;
+        let said = |name: &str| element.attribute(name);
+        Some(Self {
+            channel: Channel::new(said("channel")?).ok()?,
+            member: MemberId::new(said("member")?).ok()?,
+            resource: ResourceName::new(said("resource")?).ok()?,
+            kind: Kind::new(said("kind")?).ok()?,
+            origin: said("origin")?.parse().ok()?,
+            on_retire: match said("on-retire") {
+                Some("retain") => OnRetire::Retain,
+                _ => OnRetire::Delete,
+            },
+            stop_seconds: said("stop-seconds").and_then(|seconds| seconds.parse().ok()),
+            place: None,
+        })
+    }
+}
+
+/// Whose a thing with this label is.
+pub(crate) fn owner(label: Option<&Label>, scope: &Scope, name: &ResourceName) -> Owner {
+    match label {
+        None => Owner::Nobody,
+        Some(label) if label.is_of(scope) && label.resource == *name => Owner::Ours,
+        Some(label) => Owner::Anothers(format!("{}/{}", label.channel, label.resource)),
+    }
+}
+
+/// The labels of what the daemon keeps no metadata of, by external name, as they are on the disk and in memory.
+#[derive(Debug)]
+pub(crate) struct Labels {
+    folder: PathBuf,
+    all: BTreeMap<String, Label>,
+}
+
+impl Labels {
+    /// Reads what there is. A label that can't be read counts as lost: what it was of is nobody's.
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+        let folder = folder.to_owned();
+        let mut all = BTreeMap::new();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self { folder, all }),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let file = entry.file_name();
+            let Some(name) = file.to_str().and_then(|name| name.strip_suffix(ENDING)) else {
+                continue;
+            };
+            let mut bytes = Vec::new();
+            File::open(entry.path())?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+            match serde_json::from_slice(&bytes) {
+                Ok(label) => {
+                    all.insert(name.to_owned(), label);
+                }
+                Err(error) => tracing::warn!(name, %error, "whose it is can't be read any more: it counts as nobody's"),
+            }
+        }
+        Ok(Self { folder, all })
+    }
+
+    pub(crate) fn get(&self, external: &str) -> Option<&Label> {
+        self.all.get(external)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Label)> {
+        self.all.iter()
+    }
+
+    /// Writes a label, if it is another one, durably.
+    pub(crate) fn put(&mut self, external: &str, label: Label) -> io::Result<()> {
+        if self.all.get(external) == Some(&label) {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.folder)?;
+        let next = self.folder.join(format!(".{external}.next"));
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&next)?;
+        file.write_all(&serde_json::to_vec(&label)?)?;
+        file.sync_data()?;
+        fs::rename(&next, self.folder.join(format!("{external}{ENDING}")))?;
+        File::open(&self.folder)?.sync_all()?;
+        self.all.insert(external.to_owned(), label);
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, external: &str) -> io::Result<()> {
+        if self.all.remove(external).is_none() {
+            return Ok(());
+        }
+        match fs::remove_file(self.folder.join(format!("{external}{ENDING}"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn label() -> Label {
+        let resource: Resource = serde_json::from_value(json!({
+            "name": "web", "kind": "libvirt/domain", "owner": "city", "spec": {}, "on_retire": "retain",
+        }))
+        .unwrap();
+        let scope = Scope {
+            channel: "ch".parse().unwrap(),
+            member: "city".parse().unwrap(),
+        };
+        Label {
+            stop_seconds: Some(5),
+            ..Label::new(&scope, &resource)
+        }
+    }
+
+    #[test]
+    fn metadata_says_whose_a_domain_is_under_any_prefix() {
+        let domain = |element: Element| Element::new("domain").holding(Element::new("metadata").holding(element));
+        assert_eq!(Label::of(&domain(label().to_element())), Some(label()));
+        let text = domain(label().to_element()).to_xml();
+        assert_eq!(
+            Label::of(&Element::read(&text.replace("charter:", "ns0:").replace(":charter", ":ns0")).unwrap()),
+            Some(label())
+        );
+        assert_eq!(
+            Label::of(&Element::read(&text.replace(NAMESPACE, "https://elsewhere")).unwrap()),
+            None
+        );
+        assert_eq!(Label::of(&Element::new("domain")), None);
+    }
+
+    #[test]
+    fn labels_survive_and_a_broken_one_is_nobodys() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut labels = Labels::open(&folder.path().join("libvirt")).unwrap();
+        labels.put("ch.web", label()).unwrap();
+        labels.put("ch.other", label()).unwrap();
+        fs::write(folder.path().join("libvirt/ch.other.json"), "{").unwrap();
+        let again = Labels::open(&folder.path().join("libvirt")).unwrap();
+        assert_eq!(again.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["ch.web"]);
+        labels.remove("ch.web").unwrap();
+        assert!(Labels::open(&folder.path().join("libvirt")).unwrap().get("ch.web").is_none());
+    }
+}

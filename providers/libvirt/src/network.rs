@@ -1,0 +1,84 @@
+//! Networks: what is defined for one, and how one that is there differs.
+
+use serde_json::json;
+use state::observation::FieldDrift;
+use state::resource::Origin;
+
+use crate::compare;
+use crate::label::{ELEMENT, Label};
+use crate::names;
+use crate::spec::{Forward, NetworkSpec};
+use crate::xml::Element;
+
+/// What is defined. Of one that is there, everything is kept that nobody asks for otherwise.
+pub(crate) fn definition(origin: &Origin, label: &Label, spec: &NetworkSpec, live: Option<&Element>) -> Element {
+    let mut network = match live {
+        Some(live) => live.clone(),
+        None => Element::new("network")
+            .holding(Element::new("name").saying(names::external(origin)))
+            .holding(Element::new("uuid").saying(names::uuid("network", origin)))
+            .holding(
+                Element::new("bridge")
+                    .with("name", names::bridge(origin))
+                    .with("stp", "on")
+                    .with("delay", "0"),
+            )
+            .holding(Element::new("mac").with("address", names::mac(origin, usize::MAX))),
+    };
+    relabel(&mut network, Some(label));
+    network.remove("forward");
+    if spec.forward == Forward::Nat {
+        network.children.push(Element::new("forward").with("mode", "nat"));
+    }
+    let mut ip = Element::new("ip")
+        .with("address", spec.address.address())
+        .with("netmask", spec.address.netmask());
+    if let Some(dhcp) = &spec.dhcp {
+        ip = ip.holding(Element::new("dhcp").holding(Element::new("range").with("start", dhcp.from).with("end", dhcp.to)));
+    }
+    network.remove("ip");
+    network.children.push(ip);
+    network
+}
+
+/// Puts a label into a definition's metadata, or takes it out of there, and leaves what others have there.
+pub(crate) fn relabel(definition: &mut Element, label: Option<&Label>) {
+    let mut metadata = definition.child("metadata").cloned().unwrap_or_else(|| Element::new("metadata"));
+    let own = |child: &Element| Label::of(&Element::new("x").holding(Element::new("metadata").holding(child.clone()))).is_some();
+    metadata.children.retain(|child| child.name != ELEMENT && !own(child));
+    metadata.children.extend(label.map(Label::to_element));
+    match metadata.children.is_empty() {
+        true => definition.remove("metadata"),
+        false => definition.put(metadata),
+    }
+}
+
+/// How a network differs from what is asked for.
+pub(crate) fn differences(spec: &NetworkSpec, live: &Element) -> Vec<FieldDrift> {
+    let mut drift = Vec::new();
+    let forward = live
+        .child("forward")
+        .map_or("isolated", |forward| forward.attribute("mode").unwrap_or("nat"));
+    let wanted = match spec.forward {
+        Forward::Isolated => "isolated",
+        Forward::Nat => "nat",
+    };
+    compare(&mut drift, "/forward", json!(wanted), json!(forward));
+    let ip = live.child("ip");
+    let said = |name: &str| ip.and_then(|ip| ip.attribute(name));
+    compare(
+        &mut drift,
+        "/address",
+        json!(format!("{} {}", spec.address.address(), spec.address.netmask())),
+        json!(format!(
+            "{} {}",
+            said("address").unwrap_or("none"),
+            said("netmask").unwrap_or("none")
+        )),
+    );
+    let range = ip.and_then(|ip| ip.at(&["dhcp", "range"]));
+    let range = range.map(|range| json!({ "from": range.attribute("start"), "to": range.attribute("end") }));
+    let wanted = spec.dhcp.as_ref().map(|dhcp| json!({ "from": dhcp.from, "to": dhcp.to }));
+    compare(&mut drift, "/dhcp", json!(wanted), json!(range));
+    drift
+}

@@ -1,0 +1,688 @@
+//! The specifications of `libvirt/network`, `pool`, `volume`, `cloud-init` and `domain`, checked before the daemon hears of them.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use state::ids::Kind;
+use state::resource::{Origin, Resource};
+use state::size::Size;
+
+use providers::Invalid;
+use providers::fields::{self, Text};
+
+use crate::config::{self, LibvirtConfig, Range};
+use crate::names;
+use crate::xml;
+
+/// The most disks, and the most interfaces, of one domain.
+const MAX_DEVICES: usize = 16;
+/// The largest volume, in MiB: 64 TiB.
+const MAX_CAPACITY_MIB: u64 = 64 * 1024 * 1024;
+
+/// What a network leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Forward {
+    /// Its own machines and the host.
+    #[default]
+    Isolated,
+    /// What the host leads to, under the host's address.
+    Nat,
+}
+
+/// Addresses that are handed out.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DhcpSpec {
+    /// The first one.
+    #[schemars(with = "String")]
+    pub(crate) from: Ipv4Addr,
+    /// The last one.
+    #[schemars(with = "String")]
+    pub(crate) to: Ipv4Addr,
+}
+
+/// A network on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NetworkSpec {
+    /// The host's address in it and its length: `10.77.1.1/24`.
+    #[schemars(with = "String")]
+    pub(crate) address: Range,
+    /// What it leads to.
+    #[serde(default)]
+    pub(crate) forward: Forward,
+    /// The addresses that it hands out; none: it hands out none.
+    #[serde(default)]
+    pub(crate) dhcp: Option<DhcpSpec>,
+}
+
+/// A folder of volumes on the daemon's machine.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PoolSpec {
+    /// Its absolute path, below one that the member gives.
+    pub(crate) path: String,
+}
+
+/// How a volume is laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Format {
+    /// QEMU's own: it takes as much of the disk as is used.
+    #[default]
+    Qcow2,
+    /// As it is.
+    Raw,
+}
+
+impl Format {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Format::Qcow2 => "qcow2",
+            Format::Raw => "raw",
+        }
+    }
+
+    /// That of a volume of ours, as its name tells.
+    pub(crate) fn of(path: &str) -> Self {
+        match path.ends_with(".qcow2") {
+            true => Format::Qcow2,
+            false => Format::Raw,
+        }
+    }
+}
+
+/// A file that a volume is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImageSpec {
+    /// Its name in the member's folder of images.
+    pub(crate) file: String,
+    /// The SHA-256 of its content, as 64 hexadecimal digits.
+    pub(crate) sha256: String,
+}
+
+/// A disk.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VolumeSpec {
+    /// The pool that it is in: the name that a libvirt/pool gives.
+    pub(crate) pool: Text,
+    /// How it is laid out.
+    #[serde(default)]
+    pub(crate) format: Format,
+    /// Its size for who uses it, in MiB; a volume made from an image needs none.
+    #[serde(default)]
+    pub(crate) capacity_mib: Option<u64>,
+    /// A volume that it shows where nothing was written to it: the path that a libvirt/volume gives. It has to be qcow2.
+    #[serde(default)]
+    pub(crate) base: Option<Text>,
+    /// What is in it at first.
+    #[serde(default)]
+    pub(crate) image: Option<ImageSpec>,
+}
+
+/// A small disk that cloud-init reads at a guest's first start (its NoCloud source).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SeedSpec {
+    /// The pool that it is in.
+    pub(crate) pool: Text,
+    /// The user data: a text as it is, or what a `#cloud-config` holds. `{"$secret": "name"}` may stand for any text in it.
+    pub(crate) user_data: Value,
+    /// The meta data. Without it: the resource's name as the host's name.
+    #[serde(default)]
+    pub(crate) meta_data: Option<Map<String, Value>>,
+    /// The network configuration.
+    #[serde(default)]
+    pub(crate) network_config: Option<Map<String, Value>>,
+}
+
+/// What a domain runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Virtualization {
+    /// The processor's own support.
+    #[default]
+    Kvm,
+    /// That where there is, else emulation.
+    Any,
+    /// Emulation, many times slower.
+    Emulated,
+}
+
+/// The kind of computer that a guest sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Machine {
+    /// With PCI Express.
+    #[default]
+    Q35,
+    /// With PCI.
+    Pc,
+}
+
+impl Machine {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Machine::Q35 => "q35",
+            Machine::Pc => "pc",
+        }
+    }
+
+    /// What the names of its versions begin with.
+    pub(crate) fn family(self) -> &'static str {
+        match self {
+            Machine::Q35 => "pc-q35",
+            Machine::Pc => "pc-i440fx",
+        }
+    }
+}
+
+/// What starts a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Firmware {
+    /// A BIOS.
+    #[default]
+    Bios,
+    /// UEFI.
+    Uefi,
+}
+
+/// What a guest is started from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Boot {
+    /// A disk.
+    Hd,
+    /// A CD-ROM.
+    Cdrom,
+    /// The network.
+    Network,
+}
+
+impl Boot {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Boot::Hd => "hd",
+            Boot::Cdrom => "cdrom",
+            Boot::Network => "network",
+        }
+    }
+}
+
+/// What a disk is to the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DiskKind {
+    /// A disk.
+    #[default]
+    Disk,
+    /// A CD-ROM, which can't be written.
+    Cdrom,
+}
+
+/// A disk of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DiskSpec {
+    /// The path that a libvirt/volume or a libvirt/cloud-init gives.
+    pub(crate) volume: Text,
+    /// What it is to the guest.
+    #[serde(default)]
+    pub(crate) kind: DiskKind,
+    /// Whether the guest may only read it.
+    #[serde(default)]
+    pub(crate) read_only: bool,
+}
+
+/// An interface of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InterfaceSpec {
+    /// The name that a libvirt/network gives, or that of a network that the member lets be used.
+    pub(crate) network: Text,
+    /// Its address. Without it: one that is a function of the resource.
+    #[serde(default)]
+    pub(crate) mac: Option<String>,
+}
+
+/// Whether a running guest may be stopped for a change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Restart {
+    /// No: what can't be changed while it runs waits for its next start.
+    #[default]
+    Never,
+    /// Yes.
+    Allowed,
+}
+
+/// When a domain counts as ready.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Ready {
+    /// When it runs and has an address.
+    Address(bool),
+    /// When this port of its first address takes connections.
+    Port(u16),
+    /// When its first serial port has said this.
+    Serial(String),
+}
+
+/// A virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DomainSpec {
+    /// How many virtual CPUs it has.
+    pub(crate) cpus: u32,
+    /// Its memory, in MiB.
+    pub(crate) memory_mib: u64,
+    /// What it runs on.
+    #[serde(default)]
+    pub(crate) virtualization: Virtualization,
+    /// The kind of computer that the guest sees.
+    #[serde(default)]
+    pub(crate) machine: Machine,
+    /// What starts it.
+    #[serde(default)]
+    pub(crate) firmware: Firmware,
+    /// What it is started from, in this order.
+    #[serde(default = "boot")]
+    pub(crate) boot: Vec<Boot>,
+    /// Its disks, in this order.
+    #[serde(default)]
+    pub(crate) disks: Vec<DiskSpec>,
+    /// Its interfaces, in this order.
+    #[serde(default)]
+    pub(crate) interfaces: Vec<InterfaceSpec>,
+    /// Whether it starts with its host.
+    #[serde(default = "yes")]
+    pub(crate) autostart: bool,
+    /// Whether it runs.
+    #[serde(default = "yes")]
+    pub(crate) running: bool,
+    /// Whether it may be stopped for a change.
+    #[serde(default)]
+    pub(crate) restart: Restart,
+    /// How long it may take to stop by itself, in seconds.
+    #[serde(default = "stop_seconds")]
+    #[schemars(range(max = 3_600))]
+    pub(crate) stop_seconds: u64,
+    /// When it counts as ready. Without it: as soon as it runs.
+    #[serde(default)]
+    pub(crate) ready: Option<Ready>,
+}
+
+fn boot() -> Vec<Boot> {
+    vec![Boot::Hd]
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn stop_seconds() -> u64 {
+    60
+}
+
+/// A specification of one of the kinds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Typed {
+    Network(NetworkSpec),
+    Pool(PoolSpec),
+    Volume(VolumeSpec),
+    Seed(SeedSpec),
+    Domain(DomainSpec),
+}
+
+pub(crate) fn kind(name: &str) -> Kind {
+    Kind::new(format!("libvirt/{name}")).expect("a literal kind of this crate is valid")
+}
+
+/// The names of the kinds.
+pub(crate) const KINDS: [&str; 5] = ["cloud-init", "domain", "network", "pool", "volume"];
+
+/// The JSON schemas of the kinds' specifications.
+pub(crate) fn schemas() -> BTreeMap<Kind, Value> {
+    BTreeMap::from([
+        (kind("network"), schemars::schema_for!(NetworkSpec).to_value()),
+        (kind("pool"), schemars::schema_for!(PoolSpec).to_value()),
+        (kind("volume"), schemars::schema_for!(VolumeSpec).to_value()),
+        (kind("cloud-init"), schemars::schema_for!(SeedSpec).to_value()),
+        (kind("domain"), schemars::schema_for!(DomainSpec).to_value()),
+    ])
+}
+
+/// Why a specification is refused.
+enum Refusal {
+    /// It is none.
+    Wrong(String),
+    /// The member doesn't allow it.
+    Denied(String),
+}
+
+fn wrong(message: impl Into<String>) -> Refusal {
+    Refusal::Wrong(message.into())
+}
+
+/// Reads what a resource asks for, and holds it to what the member gives. References may stand for values.
+pub(crate) fn read(config: &LibvirtConfig, resource: &Resource, channel: &str) -> Result<Typed, Invalid> {
+    let read = match resource.kind.name() {
+        "network" => fields::read(&resource.spec).map(Typed::Network),
+        "pool" => fields::read(&resource.spec).map(Typed::Pool),
+        "volume" => fields::read(&resource.spec).map(Typed::Volume),
+        "cloud-init" => fields::read(&resource.spec).map(Typed::Seed),
+        "domain" => fields::read(&resource.spec).map(Typed::Domain),
+        _ => Err(format!(
+            "{} is no kind of this provider: its kinds are {}",
+            resource.kind,
+            KINDS.join(", ")
+        )),
+    };
+    let checked = read.map_err(Refusal::Wrong).and_then(|typed| {
+        let checker = Checker { config, resource, channel };
+        match &typed {
+            Typed::Network(spec) => checker.network(spec),
+            Typed::Pool(spec) => checker.pool(spec),
+            Typed::Volume(spec) => checker.volume(spec),
+            Typed::Seed(spec) => checker.own_pool(&spec.pool).and_then(|()| seed(spec)),
+            Typed::Domain(spec) => checker.domain(spec),
+        }
+        .map(|()| typed)
+    });
+    checked.map_err(|refusal| match refusal {
+        Refusal::Wrong(message) => Invalid::Spec {
+            resource: resource.name.clone(),
+            message,
+        },
+        Refusal::Denied(message) => Invalid::Denied {
+            resource: resource.name.clone(),
+            message,
+        },
+    })
+}
+
+struct Checker<'a> {
+    config: &'a LibvirtConfig,
+    resource: &'a Resource,
+    channel: &'a str,
+}
+
+impl Checker<'_> {
+    fn network(&self, spec: &NetworkSpec) -> Result<(), Refusal> {
+        if let Some(dhcp) = &spec.dhcp {
+            let inside = [dhcp.from, dhcp.to].iter().all(|address| spec.address.has(*address));
+            if !inside || dhcp.from > dhcp.to || (dhcp.from..=dhcp.to).contains(&spec.address.address()) {
+                return Err(wrong(
+                    "dhcp: from and to are two addresses of the network, in order, without the host's own",
+                ));
+            }
+        }
+        match self.config.networks.iter().any(|range| range.covers(spec.address)) {
+            true => Ok(()),
+            false => Err(Refusal::Denied(format!(
+                "address: {} is in no range of libvirt.networks in charter.toml: add one to allow it",
+                String::from(spec.address)
+            ))),
+        }
+    }
+
+    fn pool(&self, spec: &PoolSpec) -> Result<(), Refusal> {
+        let path = Path::new(&spec.path);
+        if !config::is_plain(path) || !xml::can_hold(&spec.path) {
+            return Err(wrong(format!("path: {:?} is no absolute path without ..", spec.path)));
+        }
+        self.below("path", &spec.path)
+    }
+
+    /// Holds a path to the folders for pools.
+    fn below(&self, field: &str, path: &str) -> Result<(), Refusal> {
+        if self.config.gives(Path::new(path)) && xml::can_hold(path) {
+            return Ok(());
+        }
+        Err(Refusal::Denied(format!(
+            "{field}: {path:?} is below none of libvirt.pools in charter.toml: add its folder to allow it"
+        )))
+    }
+
+    /// Holds a pool to those that this channel has made.
+    fn own_pool(&self, pool: &Text) -> Result<(), Refusal> {
+        match pool {
+            Text::Reference(_) => Ok(()),
+            Text::Literal(name) if self.is_own(name) => Ok(()),
+            Text::Literal(name) => Err(Refusal::Denied(format!(
+                "pool: {name:?} is no pool of this channel's: refer to a libvirt/pool ({{\"$ref\": \"pool.outputs.name\"}})"
+            ))),
+        }
+    }
+
+    /// What the agreement counts it as.
+    fn size(&self) -> Size {
+        self.resource.size.as_deref().cloned().unwrap_or_default()
+    }
+
+    fn is_own(&self, name: &str) -> bool {
+        let origin = self.resource.origin.as_deref().map(|origin| origin.channel.as_str());
+        let own = |channel: &str| name.strip_prefix(channel).is_some_and(|rest| rest.starts_with('.'));
+        xml::can_hold(name) && (own(self.channel) || origin.is_some_and(own))
+    }
+
+    fn volume(&self, spec: &VolumeSpec) -> Result<(), Refusal> {
+        self.own_pool(&spec.pool)?;
+        match (&spec.base, &spec.image, spec.capacity_mib) {
+            (Some(_), Some(_), _) => return Err(wrong("base, image: a volume has one of the two, or none")),
+            (Some(_), None, _) if spec.format != Format::Qcow2 => return Err(wrong("base: only a qcow2 volume can stand on another one")),
+            (Some(_) | None, None, None) => return Err(wrong("capacity_mib is missing")),
+            (_, _, Some(capacity)) if !(1..=MAX_CAPACITY_MIB).contains(&capacity) => {
+                return Err(wrong(format!("capacity_mib: from 1 to {MAX_CAPACITY_MIB}")));
+            }
+            _ => {}
+        }
+        if let (Some(capacity), Some(declared)) = (spec.capacity_mib, self.size().storage_mib)
+            && capacity > declared
+        {
+            return Err(wrong(format!(
+                "capacity_mib: {capacity} is more than size.storage_mib ({declared}), by which the agreement counts"
+            )));
+        }
+        if let Some(Text::Literal(base)) = &spec.base {
+            self.below("base", base)?;
+        }
+        let Some(image) = &spec.image else { return Ok(()) };
+        let digits = image.sha256.len() == 64 && image.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !digits {
+            return Err(wrong("image.sha256: 64 lower-case hexadecimal digits"));
+        }
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        if image.file.is_empty() || image.file.starts_with('.') || !image.file.bytes().all(plain) {
+            return Err(wrong(format!("image.file: {:?} is no plain file name", image.file)));
+        }
+        match self.config.images {
+            Some(_) => Ok(()),
+            None => Err(Refusal::Denied(
+                "image: this member has no folder of images: name one with libvirt.images in charter.toml".to_owned(),
+            )),
+        }
+    }
+
+    fn domain(&self, spec: &DomainSpec) -> Result<(), Refusal> {
+        let within = |field: &str, value: u64, most: u64| match (1..=most).contains(&value) {
+            true => Ok(()),
+            false if value == 0 => Err(wrong(format!("{field}: at least 1"))),
+            false => Err(Refusal::Denied(format!(
+                "{field}: {value} is more than this member gives one domain ({most}, libvirt.{field} in charter.toml)"
+            ))),
+        };
+        within("cpus", u64::from(spec.cpus), u64::from(self.config.cpus))?;
+        within("memory_mib", spec.memory_mib, self.config.memory_mib)?;
+        let size = self.size();
+        if size.memory_mib.is_some_and(|declared| spec.memory_mib > declared) {
+            return Err(wrong("memory_mib: it is more than size.memory_mib, by which the agreement counts"));
+        }
+        if size.cpu_millis.is_some_and(|declared| u64::from(spec.cpus) * 1_000 > declared) {
+            return Err(wrong("cpus: they are more than size.cpu_millis, by which the agreement counts"));
+        }
+        if spec.disks.len() > MAX_DEVICES || spec.interfaces.len() > MAX_DEVICES {
+            return Err(wrong(format!("disks, interfaces: at most {MAX_DEVICES} each")));
+        }
+        if spec.stop_seconds > 3_600 {
+            return Err(wrong("stop_seconds: at most 3600"));
+        }
+        for (index, disk) in spec.disks.iter().enumerate() {
+            if let Text::Literal(path) = &disk.volume {
+                self.below(&format!("disks/{index}/volume"), path)?;
+            }
+        }
+        for (index, interface) in spec.interfaces.iter().enumerate() {
+            let at = format!("interfaces/{index}");
+            if let Text::Literal(name) = &interface.network
+                && !self.is_own(name)
+                && !self.config.present_networks.contains(name)
+            {
+                return Err(Refusal::Denied(format!(
+                    "{at}/network: {name:?} is no network of this channel's, nor one of libvirt.present_networks in charter.toml"
+                )));
+            }
+            if interface.mac.as_ref().is_some_and(|mac| !is_mac(mac)) {
+                return Err(wrong(format!(
+                    "{at}/mac: six pairs of lower-case hexadecimal digits, of one interface (02:…, 52:54:00:…)"
+                )));
+            }
+        }
+        match &spec.ready {
+            Some(Ready::Address(false)) => Err(wrong("ready: write {\"address\": true}, or leave it out")),
+            Some(Ready::Port(0)) => Err(wrong("ready: a port is a number from 1 to 65535")),
+            Some(Ready::Address(_) | Ready::Port(_)) if spec.interfaces.is_empty() => {
+                Err(wrong("ready: it waits for an address, and there is no interface"))
+            }
+            Some(_) if !spec.running => Err(wrong("ready: what doesn't run is never ready")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn seed(spec: &SeedSpec) -> Result<(), Refusal> {
+    match &spec.user_data {
+        Value::String(_) | Value::Object(_) => Ok(()),
+        _ => Err(wrong("user_data: a text, or what a #cloud-config holds")),
+    }
+}
+
+/// Whether a text is an address of one interface, as libvirt writes it.
+fn is_mac(text: &str) -> bool {
+    let pairs: Vec<&str> = text.split(':').collect();
+    let digits = |pair: &&str| pair.len() == 2 && pair.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let first = pairs.first().and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    pairs.len() == 6 && pairs.iter().all(digits) && first.is_some_and(|first| first & 1 == 0)
+}
+
+impl InterfaceSpec {
+    /// Its address.
+    pub(crate) fn address(&self, origin: &Origin, index: usize) -> String {
+        self.mac.clone().unwrap_or_else(|| names::mac(origin, index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refused(kind: &str, spec: &Value) -> String {
+        let config: LibvirtConfig =
+            serde_json::from_value(json!({ "pools": ["/srv/pools"], "networks": ["10.77.0.0/16"], "memory_mib": 4096 })).unwrap();
+        let resource: Resource = serde_json::from_value(json!({
+            "name": "web", "kind": format!("libvirt/{kind}"), "owner": "city", "spec": spec, "size": { "memory_mib": 2048, "storage_mib": 100 },
+        }))
+        .unwrap();
+        match read(&config, &resource, "ch") {
+            Ok(_) => String::new(),
+            Err(invalid) => invalid.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (kind, spec, words) in [
+            ("network", json!({ "address": "10.78.0.1/24" }), "libvirt.networks"),
+            ("network", json!({ "address": "10.77.0.1" }), "no IPv4 address with a length"),
+            (
+                "network",
+                json!({ "address": "10.77.0.1/24", "dhcp": { "from": "10.77.1.2", "to": "10.77.1.9" } }),
+                "two addresses of the network",
+            ),
+            ("pool", json!({ "path": "/srv/pools/../etc" }), "without .."),
+            ("pool", json!({ "path": "/etc" }), "libvirt.pools"),
+            (
+                "volume",
+                json!({ "pool": "default", "capacity_mib": 1 }),
+                "no pool of this channel's",
+            ),
+            ("volume", json!({ "pool": "ch.data" }), "capacity_mib is missing"),
+            (
+                "volume",
+                json!({ "pool": "ch.data", "capacity_mib": 101 }),
+                "by which the agreement counts",
+            ),
+            (
+                "volume",
+                json!({ "pool": "ch.data", "capacity_mib": 1, "base": "/srv/pools/../x" }),
+                "libvirt.pools",
+            ),
+            (
+                "volume",
+                json!({ "pool": "ch.data", "image": { "file": "../x", "sha256": "0".repeat(64) } }),
+                "no plain file name",
+            ),
+            (
+                "volume",
+                json!({ "pool": "ch.data", "image": { "file": "x.img", "sha256": "00" } }),
+                "64 lower-case",
+            ),
+            (
+                "volume",
+                json!({ "pool": "ch.data", "image": { "file": "x.img", "sha256": "0".repeat(64) } }),
+                "libvirt.images",
+            ),
+            ("domain", json!({ "cpus": 1, "memory_mib": 3000 }), "by which the agreement counts"),
+            ("domain", json!({ "cpus": 1, "memory_mib": 8192 }), "more than this member gives"),
+            ("domain", json!({ "cpus": 0, "memory_mib": 64 }), "cpus: at least 1"),
+            (
+                "domain",
+                json!({ "cpus": 1, "memory_mib": 64, "disks": [{ "volume": "/etc/shadow" }] }),
+                "disks/0/volume: \"/etc/shadow\"",
+            ),
+            (
+                "domain",
+                json!({ "cpus": 1, "memory_mib": 64, "interfaces": [{ "network": "default" }] }),
+                "libvirt.present_networks",
+            ),
+            (
+                "domain",
+                json!({ "cpus": 1, "memory_mib": 64, "interfaces": [{ "network": "ch.net", "mac": "01:00:00:00:00:01" }] }),
+                "of one interface",
+            ),
+            (
+                "domain",
+                json!({ "cpus": 1, "memory_mib": 64, "ready": { "port": 80 } }),
+                "there is no interface",
+            ),
+            ("cloud-init", json!({ "pool": "ch.data", "user_data": 5 }), "user_data"),
+        ] {
+            let said = refused(kind, &spec);
+            assert!(said.contains(words), "{spec}: {said}");
+        }
+        let good = json!({
+            "cpus": 1, "memory_mib": 64, "disks": [{ "volume": { "$ref": "disk.outputs.path" } }],
+            "interfaces": [{ "network": "ch.net" }], "ready": { "serial": "ready" },
+        });
+        assert_eq!(refused("domain", &good), "");
+    }
+}

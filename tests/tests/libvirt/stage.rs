@@ -1,0 +1,113 @@
+//! A hypervisor, and a provider on it.
+
+use std::path::Path;
+
+use libvirt::{Helper, Libvirt, LibvirtConfig};
+use providers::{Applied, Provider, Scope, Wanted};
+use serde_json::{Value, json};
+use state::observation::Observation;
+use state::resource::Resource;
+use tests::hypervisor::Hypervisor;
+use tests::world::binary;
+
+/// Everything that a test needs.
+pub(crate) struct Stage {
+    pub(crate) host: Hypervisor,
+    pub(crate) provider: Libvirt,
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) channel: &'static str,
+}
+
+impl Stage {
+    /// Starts it; none when something is missing. What bridges are called is a function of the channel: each test has its own.
+    pub(crate) fn new(channel: &'static str) -> Option<Self> {
+        let host = Hypervisor::start()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let stage = Self {
+            provider: provider(&host, &host.folder().join("records")),
+            host,
+            runtime,
+            channel,
+        };
+        Some(stage)
+    }
+
+    pub(crate) fn scope(&self) -> Scope {
+        Scope {
+            channel: self.channel.parse().unwrap(),
+            member: "city".parse().unwrap(),
+        }
+    }
+
+    pub(crate) fn external(&self, name: &str) -> String {
+        format!("{}.{name}", self.channel)
+    }
+
+    /// A path in a pool of ours.
+    pub(crate) fn pools(&self) -> String {
+        self.host.folder().join("pools").display().to_string()
+    }
+
+    pub(crate) fn see(&self, resource: &Resource) -> Observation {
+        let wanted = Wanted::of(resource);
+        let mut seen = self.runtime.block_on(self.provider.observe(&self.scope(), &[wanted]));
+        seen.resources.remove(&resource.name).unwrap()
+    }
+
+    pub(crate) fn apply(&self, resource: &Resource) -> Result<Applied, String> {
+        let done = self.runtime.block_on(self.provider.apply(&self.scope(), resource));
+        done.map_err(|error| providers::chain(&error))
+    }
+
+    /// Does what passes do until it is in sync.
+    #[track_caller]
+    pub(crate) fn make(&self, resource: &Resource) {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let seen = self.see(resource);
+            if seen.in_sync() {
+                return;
+            }
+            let done = match &seen {
+                Observation::Pending { .. } => Ok(None),
+                _ => self.apply(resource).map(Some),
+            };
+            assert!(std::time::Instant::now() < end, "{}: {seen:?} {done:?}", resource.name);
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
+    /// The one field that differs.
+    #[track_caller]
+    pub(crate) fn drift(&self, resource: &Resource) -> Vec<String> {
+        match self.see(resource) {
+            Observation::Present { drift, .. } => drift.into_iter().map(|field| field.path).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A provider on a host, which remembers what it made in a folder.
+pub(crate) fn provider(host: &Hypervisor, records: &Path) -> Libvirt {
+    let config: LibvirtConfig = serde_json::from_value(json!({
+        "uri": host.uri(), "pools": [host.folder().join("pools")], "networks": ["10.77.0.0/16"], "images": host.folder().join("images"),
+        "logs": host.folder().join("logs"), "records": records, "deadline_seconds": 5,
+    }))
+    .unwrap();
+    config.check().unwrap();
+    Libvirt::new(
+        config,
+        Helper {
+            program: binary().to_owned(),
+            arguments: vec!["libvirt-helper".to_owned()],
+        },
+    )
+}
+
+pub(crate) fn resource(kind: &str, name: &str, spec: &Value) -> Resource {
+    serde_json::from_value(json!({ "name": name, "kind": format!("libvirt/{kind}"), "owner": "city", "spec": spec })).unwrap()
+}
