@@ -49,6 +49,13 @@ impl Hypervisor {
             eprintln!("missing: root, which libvirtd needs; nothing was tried on libvirt");
             return None;
         }
+        let spaces = Command::new("unshare")
+            .args(["--mount", "--pid", "--fork", "--mount-proc", "--net", "true"])
+            .status();
+        if !spaces.is_ok_and(|status| status.success()) {
+            eprintln!("missing: the right to namespaces (unshare); nothing was tried on libvirt");
+            return None;
+        }
         let folder = tempfile::Builder::new()
             .prefix("charter-libvirt-")
             .tempdir()

@@ -45,6 +45,24 @@ fn everyday() -> Vec<(&'static str, Value)> {
     let plain = container(&json!({}));
     let mut all = vec![
         ("cm", config_map("cm", &json!({ "a": "1", "multi": "line 1\nline 2\n" }))),
+        (
+            "cm-labelled",
+            object(
+                "v1",
+                "ConfigMap",
+                "cm-labelled",
+                &json!({ "metadata": { "labels": { "app.kubernetes.io/name": "x" }, "annotations": { "note": "" } }, "data": { "empty": "" } }),
+            ),
+        ),
+        (
+            "svc-policies",
+            object(
+                "v1",
+                "Service",
+                "svc-policies",
+                &json!({ "spec": { "internalTrafficPolicy": "Local", "sessionAffinity": "ClientIP", "selector": { "app": "x" }, "ports": [{ "name": "dns", "port": 53, "protocol": "UDP" }, { "name": "dns-tcp", "port": 53 }] } }),
+            ),
+        ),
         ("cm-empty", object("v1", "ConfigMap", "cm-empty", &json!({}))),
         (
             "cm-binary",
