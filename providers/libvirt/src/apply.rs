@@ -20,7 +20,7 @@ use crate::{Hindrance, Site, chain, delete, failed, names, network, observe, sto
 
 /// Applies one resource, and says how it is seen then.
 pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError> {
-    let typed = spec::read(&site.config, resource, scope.channel.as_str())?;
+    let typed = spec::read(&site.config, resource, Some(scope.channel.as_str()))?;
     let origin = resource.origin(&scope.channel);
     let external = names::external(&origin);
     let make = |hindrance: Hindrance| match hindrance {
@@ -367,7 +367,7 @@ fn write_private(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// Renders the definitions that `virsh` takes. A secret's value is its name in angle brackets: the script holds none.
 pub(crate) fn render(site: &Site, scope: &Scope, resource: &Resource) -> Result<Vec<providers::Script>, Invalid> {
-    let typed = spec::read(&site.config, resource, scope.channel.as_str())?;
+    let typed = spec::read(&site.config, resource, Some(scope.channel.as_str()))?;
     let origin = resource.origin(&scope.channel);
     let label = Label::new(scope, resource);
     let shown = |text: &providers::fields::Text| match text {

@@ -2,6 +2,7 @@
 //!
 //! It blocks for as long as the library does, and dies with it: whoever started it watches the clock.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
@@ -183,9 +184,12 @@ fn look(connection: &Connect) -> Result<Seen, Error> {
         kvm: capabilities.contains("<domain type='kvm'"),
         ..Seen::default()
     };
+    // What one call tells of all of them is not asked of each.
+    let autostart = connection.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_AUTOSTART)?;
+    let autostart: BTreeSet<String> = autostart.iter().map(Domain::get_name).collect::<Result<_, _>>()?;
     for domain in connection.list_all_domains(0)? {
         // What goes between two calls is not there.
-        seen.domains.extend(unless_missing(look_at_domain(&domain))?);
+        seen.domains.extend(unless_missing(look_at_domain(&domain, &autostart))?);
     }
     for network in connection.list_all_networks(0)? {
         seen.networks.extend(unless_missing(look_at_network(&network))?);
@@ -204,11 +208,12 @@ fn unless_missing<T>(seen: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-fn look_at_domain(domain: &Domain) -> Result<SeenDomain, Error> {
-    let active = match domain.is_active()? {
-        true => domain.get_xml_desc(0).ok(),
-        false => None,
+fn look_at_domain(domain: &Domain, autostart: &BTreeSet<String>) -> Result<SeenDomain, Error> {
+    let active = match domain.get_id() {
+        Some(_) => domain.get_xml_desc(0).ok(),
+        None => None,
     };
+    let name = domain.get_name()?;
     let mut addresses = Vec::new();
     if active.is_some() {
         // A guest without a lease or an agent has none; asking for them fails then.
@@ -225,10 +230,10 @@ fn look_at_domain(domain: &Domain) -> Result<SeenDomain, Error> {
         }
     }
     Ok(SeenDomain {
-        name: domain.get_name()?,
         inactive: domain.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?,
         active,
-        autostart: domain.get_autostart()?,
+        autostart: autostart.contains(&name),
+        name,
         addresses,
     })
 }

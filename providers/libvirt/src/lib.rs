@@ -182,16 +182,8 @@ impl Provider for Libvirt {
     }
 
     fn validate(&self, resource: &Resource) -> Result<(), Invalid> {
-        // Which channel it is of is not known here: what it says of that is held to it when it is made.
-        let own = resource.spec.as_map();
-        let said = |field: &Value| {
-            field
-                .as_str()
-                .and_then(|name| name.rsplit_once('.'))
-                .map(|(channel, _)| channel.to_owned())
-        };
-        let named = own.get("pool").into_iter().chain(networks(own)).find_map(said);
-        spec::read(&self.site.config, resource, named.as_deref().unwrap_or_default()).map(drop)
+        // Which channel it is of is not known here: it is held to that when it is made.
+        spec::read(&self.site.config, resource, None).map(drop)
     }
 
     fn external(&self, scope: &Scope, resource: &Resource) -> String {
@@ -227,9 +219,4 @@ impl Provider for Libvirt {
     async fn release(&self, scope: &Scope, _kind: &Kind, name: &ResourceName, external: &str) -> Result<(), ProviderError> {
         delete::release(&self.site, scope, name, external).await
     }
-}
-
-fn networks(spec: &serde_json::Map<String, Value>) -> impl Iterator<Item = &Value> {
-    let interfaces = spec.get("interfaces").and_then(Value::as_array);
-    interfaces.into_iter().flatten().filter_map(|interface| interface.get("network"))
 }

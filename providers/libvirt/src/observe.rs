@@ -47,7 +47,7 @@ pub(crate) async fn observe(site: &Site, scope: &Scope, wanted: &[Wanted<'_>]) -
 
 /// What is seen of one resource, against what it asks for.
 pub(crate) async fn look(site: &Site, scope: &Scope, seen: &Seen, resource: &Resource) -> Result<Observation, String> {
-    let typed = spec::read(&site.config, resource, scope.channel.as_str()).map_err(|invalid| invalid.to_string())?;
+    let typed = spec::read(&site.config, resource, Some(scope.channel.as_str())).map_err(|invalid| invalid.to_string())?;
     let origin = resource.origin(&scope.channel);
     let case = Case {
         site,

@@ -372,8 +372,9 @@ fn wrong(message: impl Into<String>) -> Refusal {
     Refusal::Wrong(message.into())
 }
 
-/// Reads what a resource asks for, and holds it to what the member gives. References may stand for values.
-pub(crate) fn read(config: &LibvirtConfig, resource: &Resource, channel: &str) -> Result<Typed, Invalid> {
+/// Reads what a resource asks for, and holds it to what the member gives, and to its channel where that is known. References may stand for
+/// values.
+pub(crate) fn read(config: &LibvirtConfig, resource: &Resource, channel: Option<&str>) -> Result<Typed, Invalid> {
     let read = match resource.kind.name() {
         "network" => fields::read(&resource.spec).map(Typed::Network),
         "pool" => fields::read(&resource.spec).map(Typed::Pool),
@@ -412,7 +413,7 @@ pub(crate) fn read(config: &LibvirtConfig, resource: &Resource, channel: &str) -
 struct Checker<'a> {
     config: &'a LibvirtConfig,
     resource: &'a Resource,
-    channel: &'a str,
+    channel: Option<&'a str>,
 }
 
 impl Checker<'_> {
@@ -442,6 +443,21 @@ impl Checker<'_> {
         self.below("path", &spec.path)
     }
 
+    /// Holds a volume's path to the folders for pools, and to what this channel has made: another one's data is not for its guests.
+    fn own_volume(&self, field: &str, path: &str) -> Result<(), Refusal> {
+        self.below(field, path)?;
+        let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let stem = [Format::Qcow2, Format::Raw]
+            .into_iter()
+            .find_map(|format| name.strip_suffix(format.word())?.strip_suffix('.'));
+        match stem.is_some_and(|stem| self.is_own(stem)) {
+            true => Ok(()),
+            false => Err(Refusal::Denied(format!(
+                "{field}: {path:?} is no volume of this channel's: refer to a libvirt/volume ({{\"$ref\": \"volume.outputs.path\"}})"
+            ))),
+        }
+    }
+
     /// Holds a path to the folders for pools.
     fn below(&self, field: &str, path: &str) -> Result<(), Refusal> {
         if self.config.gives(Path::new(path)) && xml::can_hold(path) {
@@ -468,10 +484,14 @@ impl Checker<'_> {
         self.resource.size.as_deref().cloned().unwrap_or_default()
     }
 
+    /// Whether a name is one that a resource of this channel has outside. A channel's name may hold dots, and a resource's doesn't.
     fn is_own(&self, name: &str) -> bool {
         let origin = self.resource.origin.as_deref().map(|origin| origin.channel.as_str());
-        let own = |channel: &str| name.strip_prefix(channel).is_some_and(|rest| rest.starts_with('.'));
-        xml::can_hold(name) && (own(self.channel) || origin.is_some_and(own))
+        let own = |channel: &str| {
+            let rest = name.strip_prefix(channel).and_then(|rest| rest.strip_prefix('.'));
+            rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('.'))
+        };
+        xml::can_hold(name) && (self.channel.is_none_or(own) || origin.is_some_and(own))
     }
 
     fn volume(&self, spec: &VolumeSpec) -> Result<(), Refusal> {
@@ -493,7 +513,7 @@ impl Checker<'_> {
             )));
         }
         if let Some(Text::Literal(base)) = &spec.base {
-            self.below("base", base)?;
+            self.own_volume("base", base)?;
         }
         let Some(image) = &spec.image else { return Ok(()) };
         let digits = image.sha256.len() == 64 && image.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -537,7 +557,7 @@ impl Checker<'_> {
         }
         for (index, disk) in spec.disks.iter().enumerate() {
             if let Text::Literal(path) = &disk.volume {
-                self.below(&format!("disks/{index}/volume"), path)?;
+                self.own_volume(&format!("disks/{index}/volume"), path)?;
             }
         }
         for (index, interface) in spec.interfaces.iter().enumerate() {
@@ -602,7 +622,7 @@ mod tests {
             "name": "web", "kind": format!("libvirt/{kind}"), "owner": "city", "spec": spec, "size": { "memory_mib": 2048, "storage_mib": 100 },
         }))
         .unwrap();
-        match read(&config, &resource, "ch") {
+        match read(&config, &resource, Some("ch")) {
             Ok(_) => String::new(),
             Err(invalid) => invalid.to_string(),
         }
@@ -661,6 +681,16 @@ mod tests {
             ),
             (
                 "domain",
+                json!({ "cpus": 1, "memory_mib": 64, "disks": [{ "volume": "/srv/pools/other.data.raw" }] }),
+                "no volume of this channel's",
+            ),
+            (
+                "domain",
+                json!({ "cpus": 1, "memory_mib": 64, "disks": [{ "volume": "/srv/pools/ch.other.data.raw" }] }),
+                "no volume of this channel's",
+            ),
+            (
+                "domain",
                 json!({ "cpus": 1, "memory_mib": 64, "interfaces": [{ "network": "default" }] }),
                 "libvirt.present_networks",
             ),
@@ -680,7 +710,7 @@ mod tests {
             assert!(said.contains(words), "{spec}: {said}");
         }
         let good = json!({
-            "cpus": 1, "memory_mib": 64, "disks": [{ "volume": { "$ref": "disk.outputs.path" } }],
+            "cpus": 1, "memory_mib": 64, "disks": [{ "volume": { "$ref": "disk.outputs.path" } }, { "volume": "/srv/pools/ch.data.raw" }],
             "interfaces": [{ "network": "ch.net" }], "ready": { "serial": "ready" },
         });
         assert_eq!(refused("domain", &good), "");
