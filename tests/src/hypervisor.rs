@@ -80,8 +80,10 @@ impl Hypervisor {
                 root.display()
             ),
         );
+        // Another daemon may run on this machine: nothing is shared with it.
         script += &format!(
-            "/usr/sbin/virtlogd &\nwhile true; do /usr/sbin/libvirtd --config {}/libvirtd.conf || true; sleep 0.2; done\n",
+            "/usr/sbin/virtlogd --pid-file {0}/virtlogd.pid &\n\
+             while true; do /usr/sbin/libvirtd --pid-file {0}/libvirtd.pid --config {0}/libvirtd.conf || true; sleep 0.2; done\n",
             root.display()
         );
         write("run.sh", script);
