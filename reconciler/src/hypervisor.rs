@@ -15,15 +15,27 @@ pub fn helper(program: PathBuf) -> Helper {
     }
 }
 
+/// What that process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// It makes the calls that it is asked for.
+    Calls,
+    /// It tells of what happens.
+    Events,
+}
+
 /// Is that process, until nobody asks it anything any more. The text says why it ended otherwise.
 #[cfg(feature = "libvirt")]
-pub fn serve(uri: &str) -> Result<(), String> {
-    libvirt::helper::run(uri)
+pub fn serve(uri: &str, part: Part) -> Result<(), String> {
+    match part {
+        Part::Calls => libvirt::helper::run(uri),
+        Part::Events => libvirt::events::run(uri),
+    }
 }
 
 /// This program was built without the library.
 #[cfg(not(feature = "libvirt"))]
-pub fn serve(_uri: &str) -> Result<(), String> {
+pub fn serve(_uri: &str, _part: Part) -> Result<(), String> {
     Err(
         "this charter was built without libvirt: cargo build --release --features libvirt, with libvirt's headers (Debian: libvirt-dev)"
             .to_owned(),

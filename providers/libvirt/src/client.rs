@@ -30,6 +30,22 @@ pub struct Helper {
     pub arguments: Vec<String>,
 }
 
+impl Helper {
+    /// How it is started for a daemon. It goes with who holds it.
+    pub(crate) fn command(&self, more: &[&str], uri: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .args(more)
+            .arg(uri)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+}
+
 /// A call failed.
 #[derive(Debug, Error)]
 pub(crate) enum Trouble {
@@ -115,15 +131,7 @@ impl Client {
     }
 
     fn start(&self) -> Result<Running, Trouble> {
-        let mut child = Command::new(&self.helper.program)
-            .args(&self.helper.arguments)
-            .arg(&self.uri)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(Trouble::Start)?;
+        let mut child = self.helper.command(&[], &self.uri).spawn().map_err(Trouble::Start)?;
         let pipe = || Trouble::Start(io::Error::other("it has no pipes"));
         let (to, from) = (child.stdin.take().ok_or_else(pipe)?, child.stdout.take().ok_or_else(pipe)?);
         Ok(Running {

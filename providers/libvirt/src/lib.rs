@@ -9,8 +9,11 @@ mod config;
 mod delete;
 mod domain;
 #[cfg(feature = "helper")]
+pub mod events;
+#[cfg(feature = "helper")]
 pub mod helper;
 mod label;
+mod listen;
 mod names;
 mod network;
 mod observe;
@@ -40,6 +43,7 @@ use self::client::Client;
 pub use self::client::Helper;
 pub use self::config::{LibvirtConfig, Range};
 use self::label::{Label, Labels};
+use self::listen::Listener;
 use self::spec::SeedSpec;
 
 /// Makes networks, volumes and virtual machines on one host.
@@ -51,6 +55,7 @@ pub struct Libvirt {
 pub(crate) struct Site {
     config: LibvirtConfig,
     client: Client,
+    listener: Listener,
     labels: Mutex<Option<Labels>>,
     /// Guests that were asked to stop, and when.
     stops: Mutex<BTreeMap<String, Instant>>,
@@ -161,7 +166,8 @@ impl Libvirt {
     pub fn new(config: LibvirtConfig, helper: Helper) -> Self {
         Self {
             site: Arc::new(Site {
-                client: Client::new(helper, config.uri.clone(), config.deadline()),
+                client: Client::new(helper.clone(), config.uri.clone(), config.deadline()),
+                listener: Listener::new(helper, config.uri.clone()),
                 config,
                 labels: Mutex::default(),
                 stops: Mutex::default(),
@@ -195,6 +201,7 @@ impl Provider for Libvirt {
     }
 
     async fn observe(&self, scope: &Scope, wanted: &[Wanted<'_>]) -> Observed {
+        self.site.listener.looks(scope);
         match observe::observe(&self.site, scope, wanted).await {
             Ok(observed) => observed,
             Err(hindrance) => {
@@ -206,6 +213,10 @@ impl Provider for Libvirt {
                 }
             }
         }
+    }
+
+    async fn changed(&self, scope: &Scope) {
+        self.site.listener.changed(scope).await;
     }
 
     async fn apply(&self, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError> {

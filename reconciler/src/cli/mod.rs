@@ -292,6 +292,9 @@ enum Command {
     LibvirtHelper {
         /// The daemon.
         uri: String,
+        /// Tell of what happens there, instead of making calls.
+        #[arg(long)]
+        events: bool,
     },
 }
 
@@ -452,9 +455,11 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
             output::json(&kind.schema())?;
             Ok(Exit::Clean)
         }
-        Command::LibvirtHelper { uri } => {
+        Command::LibvirtHelper { uri, events } => {
+            use crate::hypervisor::{Part, serve};
             // It blocks for as long as the C library does, and is alone in its process.
-            crate::hypervisor::serve(&uri).map_err(CliError::new)?;
+            let part = if events { Part::Events } else { Part::Calls };
+            serve(&uri, part).map_err(CliError::new)?;
             Ok(Exit::Clean)
         }
         Command::Demo { service } => {

@@ -77,8 +77,27 @@ fn a_guest_runs_from_an_image_and_stays_as_it_was_ordered() {
         "applying again changes nothing"
     );
 
-    // After a restart of the guest, and of the daemon.
-    stage.host.does(&["destroy", &name]);
+    // After a restart of the guest, and of the daemon. Who waits for changes is woken.
+    let wakes = |what: &dyn Fn()| {
+        let scope = stage.scope();
+        let waits = stage.provider.changed(&scope);
+        let woken = async {
+            tokio::pin!(waits);
+            let quiet = tokio::time::timeout(std::time::Duration::from_millis(500), &mut waits).await;
+            assert!(quiet.is_err(), "nothing has happened");
+            what();
+            tokio::time::timeout(std::time::Duration::from_secs(10), waits)
+                .await
+                .expect("who waits is woken");
+        };
+        stage.runtime.block_on(woken);
+    };
+    // It begins to listen with the first wait, and says so.
+    stage.runtime.block_on(stage.provider.changed(&stage.scope()));
+    calm();
+    wakes(&|| {
+        stage.host.does(&["destroy", &name]);
+    });
     assert_eq!(stage.drift(&guest.domain), ["/running"]);
     stage.make(&guest.domain);
     let daemon = rustix::process::Pid::from_raw(stage.host.daemon().unwrap()).unwrap();
