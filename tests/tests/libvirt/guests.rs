@@ -187,7 +187,7 @@ fn what_needs_a_restart_waits_for_it_unless_the_order_allows_it() {
     stage.make(&domain(96, "allowed"));
     assert_ne!(id(), first);
     // An address that another domain has is nobody else's.
-    let mac = json!({ "cpus": 1, "memory_mib": 64, "running": false, "interfaces": [{ "network": stage.external("inside"), "mac": "52:54:00:aa:bb:cc" }] });
+    let mac = json!({ "cpus": 1, "memory_mib": 64, "virtualization": "any", "running": false, "interfaces": [{ "network": stage.external("inside"), "mac": "52:54:00:aa:bb:cc" }] });
     stage.make(&resource("network", "inside", &json!({ "address": "10.77.2.1/24" })));
     stage.make(&resource("domain", "one", &mac));
     let taken = stage.apply(&resource("domain", "two", &mac)).unwrap_err();
