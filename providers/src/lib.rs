@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod fields;
 pub mod machine;
 pub mod memory;
+pub mod records;
 pub mod registry;
 pub mod secrets;
 
@@ -35,6 +36,15 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// An operation failed.
+pub fn failed(operation: &'static str, external: &str, source: impl std::error::Error + Send + Sync + 'static) -> ProviderError {
+    ProviderError::Failed {
+        operation,
+        external: external.to_owned(),
+        source: Box::new(source),
+    }
 }
 
 /// Why something that was carried to a channel is not there yet.
@@ -93,6 +103,17 @@ pub struct Observed {
     pub resources: BTreeMap<ResourceName, Observation>,
     /// Owned objects of this scope that nobody wants any more.
     pub orphans: Vec<Orphan>,
+}
+
+impl Observed {
+    /// Nothing could be seen, of these or of what nobody wants.
+    pub fn unknown(names: impl IntoIterator<Item = ResourceName>, why: &str) -> Self {
+        let unknown = |name| (name, Observation::Unknown { why: why.to_owned() });
+        Self {
+            resources: names.into_iter().map(unknown).collect(),
+            orphans: Vec::new(),
+        }
+    }
 }
 
 /// What applying did.

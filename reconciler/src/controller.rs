@@ -590,13 +590,9 @@ impl Controller {
         let mine = mine.filter(|(_, ordered)| ordered.resource.owner == self.settings.member);
         Ok(mine
             .map(|(name, ordered)| {
-                let mut open = Vec::new();
-                let resource = match known.resolve(&ordered.resource.spec) {
-                    Ok(spec) => planner::recorded(&ordered.resource, spec),
-                    Err(unresolved) => {
-                        open.push(unresolved.to_string());
-                        ordered.resource.clone()
-                    }
+                let (resource, open) = match known.resolve(&ordered.resource.spec) {
+                    Ok(spec) => (planner::recorded(&ordered.resource, spec), None),
+                    Err(unresolved) => (ordered.resource.clone(), Some(unresolved.to_string())),
                 };
                 Rendered {
                     name: name.clone(),
@@ -621,8 +617,8 @@ pub struct Rendered {
     pub kind: Kind,
     /// The scripts, or why there are none.
     pub scripts: Result<Vec<Script>, String>,
-    /// The values that are not known yet, in words.
-    pub open: Vec<String>,
+    /// Which value is not known yet, in words.
+    pub open: Option<String>,
 }
 
 /// What a change would do that is not submitted yet.

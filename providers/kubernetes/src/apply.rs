@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use state::resource::Resource;
 
-use providers::{Applied, ProviderError, Scope};
+use providers::{Applied, ProviderError, Scope, failed};
 
 use crate::health::{Health, health};
 use crate::object::{self, Object, ObjectId, Owner};
@@ -13,7 +13,7 @@ use crate::record::{Last, Record};
 use crate::send::{self, Sent};
 use crate::server::{ApiKind, Apply, Contested, Server};
 use crate::spec::{self, Manifest};
-use crate::{Hindrance, Seen, Site, delete, failed, live};
+use crate::{Hindrance, Seen, Site, delete, live};
 
 /// Applies all objects of a resource. It returns before they are ready.
 pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError> {

@@ -3,12 +3,12 @@
 use serde_json::{Map, Value, json};
 use state::ids::ResourceName;
 
-use providers::{Deleted, ProviderError, Scope};
+use providers::{Deleted, ProviderError, Scope, failed};
 
 use crate::object::{self, CHANNEL, KIND, MEMBER, ON_RETIRE, ORIGIN, ObjectId, Owner, RESOURCE};
 use crate::record::Record;
 use crate::server::{ApiKind, Server, Trouble};
-use crate::{Hindrance, Site, failed};
+use crate::{Hindrance, Site};
 
 /// Deletes everything that was made for a resource.
 pub(crate) async fn delete(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<Deleted, ProviderError> {

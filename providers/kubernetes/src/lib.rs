@@ -104,15 +104,6 @@ pub(crate) enum Hindrance {
     Invalid(String),
 }
 
-/// An operation failed.
-pub(crate) fn failed(operation: &'static str, external: &str, source: impl Into<Hindrance>) -> ProviderError {
-    ProviderError::Failed {
-        operation,
-        external: external.to_owned(),
-        source: Box::new(source.into()),
-    }
-}
-
 /// An error with its causes, in one line. Unlike those of `providers::chain`, the client's errors repeat their causes: each is said once.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -214,14 +205,7 @@ impl Provider for Kubernetes {
     async fn observe(&self, scope: &Scope, wanted: &[Wanted<'_>]) -> Observed {
         match observe::observe(&self.site, scope, wanted).await {
             Ok(observed) => observed,
-            Err(hindrance) => {
-                let why = chain(&hindrance);
-                let unknown = |one: &Wanted<'_>| (one.name.clone(), Observation::Unknown { why: why.clone() });
-                Observed {
-                    resources: wanted.iter().map(unknown).collect(),
-                    orphans: Vec::new(),
-                }
-            }
+            Err(hindrance) => Observed::unknown(wanted.iter().map(|one| one.name.clone()), &chain(&hindrance)),
         }
     }
 

@@ -3,16 +3,16 @@
 //! It is no owner label: those are on the objects. Lost, it is found again by looking at every kind once.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use state::ids::ResourceName;
 
 use providers::Scope;
+use providers::records::Folder;
 
 use crate::object::ObjectId;
 
@@ -20,7 +20,6 @@ use crate::object::ObjectId;
 const FORMAT: u32 = 1;
 /// The largest record that is read.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
-const ENDING: &str = ".json";
 
 /// What was made for one resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +61,7 @@ impl Record {
 /// The records of one scope, as they are on the disk and in memory.
 #[derive(Debug)]
 pub(crate) struct Records {
-    folder: PathBuf,
+    folder: Folder,
     all: BTreeMap<ResourceName, Record>,
     /// Whether there was a folder: without one, nobody knows what was made.
     pub(crate) known: bool,
@@ -91,29 +90,12 @@ impl Records {
     /// Reads what there is. A record that can't be read counts as lost.
     pub(crate) fn open(folder: &Path, scope: &Scope) -> io::Result<Self> {
         let folder = folder.join(scope.channel.as_str()).join(scope.member.as_str());
+        let folder = Folder::new(&folder, MAX_BYTES);
+        let found = folder.read()?;
         let mut all = BTreeMap::new();
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self {
-                    folder,
-                    all,
-                    known: false,
-                    places: None,
-                });
-            }
-            Err(error) => return Err(error),
-        };
-        let mut known = true;
-        for entry in entries {
-            let entry = entry?;
-            let file = entry.file_name();
-            let Some(name) = file.to_str().and_then(|name| name.strip_suffix(ENDING)) else {
-                continue;
-            };
+        let mut known = found.is_some();
+        for (name, bytes) in found.unwrap_or_default() {
             let Ok(name) = ResourceName::new(name) else { continue };
-            let mut bytes = Vec::new();
-            File::open(entry.path())?.take(MAX_BYTES).read_to_end(&mut bytes)?;
             match serde_json::from_slice::<Record>(&bytes) {
                 Ok(record) if record.format == FORMAT => {
                     all.insert(name, record);
@@ -157,19 +139,7 @@ impl Records {
         if self.all.get(name) == Some(&record) {
             return Ok(());
         }
-        fs::create_dir_all(&self.folder)?;
-        let next = self.folder.join(format!(".{name}.next"));
-        let bytes = serde_json::to_vec(&record)?;
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&next)?;
-        file.write_all(&bytes)?;
-        file.sync_data()?;
-        fs::rename(&next, self.folder.join(format!("{name}{ENDING}")))?;
-        File::open(&self.folder)?.sync_all()?;
+        self.folder.write(name.as_str(), &serde_json::to_vec(&record)?)?;
         self.all.insert(name.clone(), record);
         self.places = None;
         Ok(())
@@ -181,15 +151,12 @@ impl Records {
             return Ok(());
         }
         self.places = None;
-        match fs::remove_file(self.folder.join(format!("{name}{ENDING}"))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        self.folder.remove(name.as_str())
     }
 
     /// Takes what every kind was looked at for as known.
     pub(crate) fn set_known(&mut self) -> io::Result<()> {
         self.known = true;
-        fs::create_dir_all(&self.folder)
+        self.folder.make()
     }
 }

@@ -8,19 +8,19 @@ use state::observation::Observation;
 use state::resource::{Origin, Resource};
 
 use providers::fields::literal;
-use providers::{Applied, Invalid, ProviderError, Scope};
+use providers::{Applied, Invalid, ProviderError, Scope, chain, failed};
 
 use crate::client::Trouble;
 use crate::domain::Domain;
 use crate::label::{Label, Owner, Place, owner};
-use crate::spec::{self, DomainSpec, Format, ImageSpec, NetworkSpec, PoolSpec, Restart, SeedSpec, Typed, VolumeSpec};
+use crate::spec::{DomainSpec, Format, ImageSpec, NetworkSpec, PoolSpec, Restart, SeedSpec, Typed, VolumeSpec};
 use crate::wire::{Ask, Seen};
 use crate::xml::Element;
-use crate::{Hindrance, Site, chain, delete, failed, names, network, observe, storage};
+use crate::{Hindrance, Site, check, delete, names, network, observe, storage};
 
 /// Applies one resource, and says how it is seen then.
 pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError> {
-    let typed = spec::read(&site.config, resource, Some(scope.channel.as_str()))?;
+    let typed = check::read(&site.config, resource, Some(scope.channel.as_str()))?;
     let origin = resource.origin(&scope.channel);
     let external = names::external(&origin);
     let make = |hindrance: Hindrance| match hindrance {
@@ -197,10 +197,15 @@ impl Work<'_> {
         let pool = pool.to_owned();
         self.site.client.do_it(Ask::CreateVolume { pool: pool.clone(), xml }).await?;
         if let Some((from, _)) = image {
-            let (pool, name) = (pool.clone(), name.clone());
-            self.site.client.do_it(Ask::UploadVolume { pool, name, from }).await?;
+            let (place, volume) = (pool.clone(), name.clone());
+            let upload = Ask::UploadVolume {
+                pool: place,
+                name: volume,
+                from,
+            };
+            self.site.client.do_it(upload).await?;
             if let Some(wanted) = wanted {
-                self.grow(spec.format, wanted).await?;
+                self.grow(&pool, &name, wanted).await?;
             }
         }
         self.stored(&pool, &name, &content, true)?;
@@ -208,15 +213,12 @@ impl Work<'_> {
     }
 
     /// Makes a volume that was just filled as large as it is to be.
-    async fn grow(&self, format: Format, wanted: u64) -> Result<(), Hindrance> {
-        let name = storage::volume_name(self.origin, format);
+    async fn grow(&self, pool: &str, name: &str, wanted: u64) -> Result<(), Hindrance> {
         let seen = self.site.client.look().await?;
-        let found = seen.pools.iter().find_map(|pool| {
-            let volume = pool.volumes.iter().find(|volume| volume.name == name)?;
-            Some((pool.name.clone(), read(&volume.xml).ok()?))
-        });
-        match found {
-            Some((pool, live)) if storage::capacity(&live) < wanted => self.resize(&pool, &name, wanted).await,
+        let place = seen.pools.iter().find(|found| found.name == pool);
+        let volume = place.and_then(|place| place.volumes.iter().find(|volume| volume.name == name));
+        match volume.and_then(|volume| read(&volume.xml).ok()) {
+            Some(live) if storage::capacity(&live) < wanted => self.resize(pool, name, wanted).await,
             _ => Ok(()),
         }
     }
@@ -367,7 +369,7 @@ fn write_private(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// Renders the definitions that `virsh` takes. A secret's value is its name in angle brackets: the script holds none.
 pub(crate) fn render(site: &Site, scope: &Scope, resource: &Resource) -> Result<Vec<providers::Script>, Invalid> {
-    let typed = spec::read(&site.config, resource, Some(scope.channel.as_str()))?;
+    let typed = check::read(&site.config, resource, Some(scope.channel.as_str()))?;
     let origin = resource.origin(&scope.channel);
     let label = Label::new(scope, resource);
     let shown = |text: &providers::fields::Text| match text {

@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use state::ids::ResourceName;
 
-use providers::{Deleted, ProviderError, Scope};
+use providers::{Deleted, ProviderError, Scope, failed};
 
-use crate::label::{Label, Owner, owner};
-use crate::network::relabel;
+use crate::label::{Label, Owner, owner, relabel};
 use crate::wire::{Ask, Seen, SeenDomain, SeenNetwork};
 use crate::xml::Element;
-use crate::{Hindrance, Site, failed};
+use crate::{Hindrance, Site};
 
 /// How long a guest may take to stop whose label doesn't say.
 const STOP: Duration = Duration::from_secs(60);

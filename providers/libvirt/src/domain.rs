@@ -8,9 +8,8 @@ use providers::fields::literal;
 
 use crate::compare;
 use crate::config::LibvirtConfig;
-use crate::label::Label;
+use crate::label::{Label, relabel};
 use crate::names;
-use crate::network::relabel;
 use crate::spec::{DiskKind, DomainSpec, Firmware, Format, Machine, Virtualization};
 use crate::xml::Element;
 

@@ -136,7 +136,6 @@ fn call(connection: &Connect, ask: Ask) -> Result<Answer, Refusal> {
             let _ = pool.delete(0);
             pool.undefine()?;
         }
-        Ask::ReleasePool(name) => pool(&name)?.undefine()?,
         Ask::CreateVolume { pool: name, xml } => {
             StorageVol::create_xml(&pool(&name)?, &xml, 0)?;
         }

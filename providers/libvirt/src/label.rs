@@ -2,25 +2,23 @@
 //! remembered beside Charter, written before anything is made.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use state::ids::{Channel, Kind, MemberId, ResourceName};
 use state::resource::{OnRetire, Origin, Resource};
 
 use providers::Scope;
+use providers::records::Folder;
 
 use crate::xml::Element;
 
 /// The name of the metadata's element, and what it belongs to.
-pub(crate) const ELEMENT: &str = "charter:resource";
+const ELEMENT: &str = "charter:resource";
 const NAMESPACE: &str = "https://charter.dao/libvirt";
 /// The largest record that is read.
 const MAX_BYTES: u64 = 64 * 1024;
-const ENDING: &str = ".json";
 
 /// Whose something is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,15 +103,10 @@ impl Label {
     /// From the definition of a domain or a network.
     pub(crate) fn of(definition: &Element) -> Option<Self> {
         let metadata = definition.child("metadata")?;
-        // The daemon may give the namespace another prefix.
-        let element = metadata.children.iter().find(|child| {
-            let (prefix, name) = child.name.split_once(':').unwrap_or(("", &child.name));
-            let declared = match prefix {
-                "" => child.attribute("xmlns"),
-                prefix => child.attribute(&format!("xmlns:{prefix}")),
-            };
-            name == "resource" && declared == Some(NAMESPACE)
-        })?;
+        Self::read(metadata.children.iter().find(|child| is_label(child))?)
+    }
+
+    fn read(element: &Element) -> Option<Self> {
         let said = |name: &str| element.attribute(name);
         Some(Self {
             channel: Channel::new(said("channel")?).ok()?,
@@ -131,6 +124,28 @@ impl Label {
     }
 }
 
+/// Whether an element of metadata is a label. The daemon may give its namespace another prefix.
+fn is_label(element: &Element) -> bool {
+    let (prefix, name) = element.name.split_once(':').unwrap_or(("", &element.name));
+    let declared = match prefix {
+        "" => element.attribute("xmlns"),
+        prefix => element.attribute(&format!("xmlns:{prefix}")),
+    };
+    name == "resource" && declared == Some(NAMESPACE)
+}
+
+/// Puts a label into a definition's metadata, or takes it out of there, and leaves what others have there.
+pub(crate) fn relabel(definition: &mut Element, label: Option<&Label>) {
+    let mut metadata = definition.child("metadata").cloned().unwrap_or_else(|| Element::new("metadata"));
+    let is_ours = |child: &Element| child.name == ELEMENT || is_label(child) && Label::read(child).is_some();
+    metadata.children.retain(|child| !is_ours(child));
+    metadata.children.extend(label.map(Label::to_element));
+    match metadata.children.is_empty() {
+        true => definition.remove("metadata"),
+        false => definition.put(metadata),
+    }
+}
+
 /// Whose a thing with this label is.
 pub(crate) fn owner(label: Option<&Label>, scope: &Scope, name: &ResourceName) -> Owner {
     match label {
@@ -143,31 +158,19 @@ pub(crate) fn owner(label: Option<&Label>, scope: &Scope, name: &ResourceName) -
 /// The labels of what the daemon keeps no metadata of, by external name, as they are on the disk and in memory.
 #[derive(Debug)]
 pub(crate) struct Labels {
-    folder: PathBuf,
+    folder: Folder,
     all: BTreeMap<String, Label>,
 }
 
 impl Labels {
     /// Reads what there is. A label that can't be read counts as lost: what it was of is nobody's.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        let folder = folder.to_owned();
+        let folder = Folder::new(folder, MAX_BYTES);
         let mut all = BTreeMap::new();
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self { folder, all }),
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let entry = entry?;
-            let file = entry.file_name();
-            let Some(name) = file.to_str().and_then(|name| name.strip_suffix(ENDING)) else {
-                continue;
-            };
-            let mut bytes = Vec::new();
-            File::open(entry.path())?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+        for (name, bytes) in folder.read()?.unwrap_or_default() {
             match serde_json::from_slice(&bytes) {
                 Ok(label) => {
-                    all.insert(name.to_owned(), label);
+                    all.insert(name, label);
                 }
                 Err(error) => tracing::warn!(name, %error, "whose it is can't be read any more: it counts as nobody's"),
             }
@@ -188,18 +191,7 @@ impl Labels {
         if self.all.get(external) == Some(&label) {
             return Ok(());
         }
-        fs::create_dir_all(&self.folder)?;
-        let next = self.folder.join(format!(".{external}.next"));
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&next)?;
-        file.write_all(&serde_json::to_vec(&label)?)?;
-        file.sync_data()?;
-        fs::rename(&next, self.folder.join(format!("{external}{ENDING}")))?;
-        File::open(&self.folder)?.sync_all()?;
+        self.folder.write(external, &serde_json::to_vec(&label)?)?;
         self.all.insert(external.to_owned(), label);
         Ok(())
     }
@@ -208,10 +200,7 @@ impl Labels {
         if self.all.remove(external).is_none() {
             return Ok(());
         }
-        match fs::remove_file(self.folder.join(format!("{external}{ENDING}"))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        self.folder.remove(external)
     }
 }
 
@@ -257,7 +246,7 @@ mod tests {
         let mut labels = Labels::open(&folder.path().join("libvirt")).unwrap();
         labels.put("ch.web", label()).unwrap();
         labels.put("ch.other", label()).unwrap();
-        fs::write(folder.path().join("libvirt/ch.other.json"), "{").unwrap();
+        std::fs::write(folder.path().join("libvirt/ch.other.json"), "{").unwrap();
         let again = Labels::open(&folder.path().join("libvirt")).unwrap();
         assert_eq!(again.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["ch.web"]);
         labels.remove("ch.web").unwrap();

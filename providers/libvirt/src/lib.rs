@@ -4,6 +4,7 @@
 //! deadline. A domain's or network's owner stands in its metadata; that of pools and volumes is remembered beside Charter.
 
 mod apply;
+mod check;
 mod client;
 mod config;
 mod delete;
@@ -23,7 +24,6 @@ mod wire;
 mod xml;
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,11 +33,11 @@ use async_trait::async_trait;
 use serde_json::Value;
 use state::canonical::Digest;
 use state::ids::{Kind, ResourceName, SecretName};
-use state::observation::{FieldDrift, Observation};
+use state::observation::FieldDrift;
 use state::resource::{Origin, Resource};
 
 use providers::secrets::SecretError;
-use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Scope, Script, Wanted};
+use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Scope, Script, Wanted, chain};
 
 use self::client::Client;
 pub use self::client::Helper;
@@ -94,19 +94,6 @@ pub(crate) enum Hindrance {
     Mac { mac: String, other: String },
     #[error("{0}")]
     Invalid(String),
-}
-
-/// An operation failed.
-pub(crate) fn failed(operation: &'static str, external: &str, source: impl Into<Hindrance>) -> ProviderError {
-    ProviderError::Failed {
-        operation,
-        external: external.to_owned(),
-        source: Box::new(source.into()),
-    }
-}
-
-pub(crate) fn chain(error: &dyn Error) -> String {
-    providers::chain(error)
 }
 
 /// Adds a difference, if it is one.
@@ -189,7 +176,7 @@ impl Provider for Libvirt {
 
     fn validate(&self, resource: &Resource) -> Result<(), Invalid> {
         // Which channel it is of is not known here: it is held to that when it is made.
-        spec::read(&self.site.config, resource, None).map(drop)
+        check::read(&self.site.config, resource, None).map(drop)
     }
 
     fn external(&self, scope: &Scope, resource: &Resource) -> String {
@@ -204,14 +191,7 @@ impl Provider for Libvirt {
         self.site.listener.looks(scope);
         match observe::observe(&self.site, scope, wanted).await {
             Ok(observed) => observed,
-            Err(hindrance) => {
-                let why = chain(&hindrance);
-                let unknown = |one: &Wanted<'_>| (one.name.clone(), Observation::Unknown { why: why.clone() });
-                Observed {
-                    resources: wanted.iter().map(unknown).collect(),
-                    orphans: Vec::new(),
-                }
-            }
+            Err(hindrance) => Observed::unknown(wanted.iter().map(|one| one.name.clone()), &chain(&hindrance)),
         }
     }
 

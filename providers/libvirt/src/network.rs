@@ -5,7 +5,7 @@ use state::observation::FieldDrift;
 use state::resource::Origin;
 
 use crate::compare;
-use crate::label::{ELEMENT, Label};
+use crate::label::{Label, relabel};
 use crate::names;
 use crate::spec::{Forward, NetworkSpec};
 use crate::xml::Element;
@@ -39,18 +39,6 @@ pub(crate) fn definition(origin: &Origin, label: &Label, spec: &NetworkSpec, liv
     network.remove("ip");
     network.children.push(ip);
     network
-}
-
-/// Puts a label into a definition's metadata, or takes it out of there, and leaves what others have there.
-pub(crate) fn relabel(definition: &mut Element, label: Option<&Label>) {
-    let mut metadata = definition.child("metadata").cloned().unwrap_or_else(|| Element::new("metadata"));
-    let own = |child: &Element| Label::of(&Element::new("x").holding(Element::new("metadata").holding(child.clone()))).is_some();
-    metadata.children.retain(|child| child.name != ELEMENT && !own(child));
-    metadata.children.extend(label.map(Label::to_element));
-    match metadata.children.is_empty() {
-        true => definition.remove("metadata"),
-        false => definition.put(metadata),
-    }
 }
 
 /// How a network differs from what is asked for.

@@ -18,9 +18,9 @@ use providers::{Observed, Orphan, Scope, Wanted};
 use crate::domain::Domain;
 use crate::label::{Label, Owner, owner};
 use crate::spec::{DomainSpec, Format, ImageSpec, NetworkSpec, PoolSpec, Ready, Restart, SeedSpec, Typed, VolumeSpec};
-use crate::wire::{Seen, SeenPool, SeenVolume};
+use crate::wire::{Seen, SeenVolume};
 use crate::xml::Element;
-use crate::{Hindrance, Site, compare, names, network, spec, storage};
+use crate::{Hindrance, Site, check, compare, names, network, spec, storage};
 
 /// How long a port of a guest's is tried.
 const KNOCK: Duration = Duration::from_millis(300);
@@ -47,7 +47,7 @@ pub(crate) async fn observe(site: &Site, scope: &Scope, wanted: &[Wanted<'_>]) -
 
 /// What is seen of one resource, against what it asks for.
 pub(crate) async fn look(site: &Site, scope: &Scope, seen: &Seen, resource: &Resource) -> Result<Observation, String> {
-    let typed = spec::read(&site.config, resource, Some(scope.channel.as_str())).map_err(|invalid| invalid.to_string())?;
+    let typed = check::read(&site.config, resource, Some(scope.channel.as_str())).map_err(|invalid| invalid.to_string())?;
     let origin = resource.origin(&scope.channel);
     let case = Case {
         site,
@@ -111,6 +111,11 @@ impl Case<'_> {
         }
     }
 
+    /// Whose it is, of what has no metadata.
+    fn label(&self) -> Result<Option<Label>, String> {
+        self.site.label(&self.external).map_err(|error| error.to_string())
+    }
+
     fn network(&self, spec: &NetworkSpec) -> Result<Observation, String> {
         let Some(found) = self.seen.networks.iter().find(|network| network.name == self.external) else {
             return Ok(Observation::Absent);
@@ -157,7 +162,7 @@ impl Case<'_> {
         compare(&mut sight.drift, "/active", json!(true), json!(found.active));
         compare(&mut sight.drift, "/autostart", json!(true), json!(found.autostart));
         sight.outputs = outputs([("name", json!(self.external)), ("path", json!(storage::pool_path(&live)))]);
-        Ok(self.seen(self.site.label(&self.external).map_err(|error| error.to_string())?.as_ref(), sight))
+        Ok(self.seen(self.label()?.as_ref(), sight))
     }
 
     /// Finds a volume in its pool. `Err`: it can't be seen; `None`: it isn't there.
@@ -173,7 +178,7 @@ impl Case<'_> {
 
     /// A volume, as far as volumes and seeds are alike: its definition and its label, or how it is seen without them.
     fn stored(&self, pool: &str, name: &str, content: &str) -> Result<Result<(Element, Sight), Observation>, String> {
-        let label = self.site.label(&self.external).map_err(|error| error.to_string())?;
+        let label = self.label()?;
         let place = label.as_ref().and_then(|label| label.place.as_ref());
         if let Some(place) = place.filter(|place| (place.pool.as_str(), place.volume.as_str()) != (pool, name)) {
             // It was made elsewhere, or otherwise.
@@ -251,7 +256,7 @@ impl Case<'_> {
                 ));
             }
         }
-        Ok(self.seen(self.site.label(&self.external).map_err(|error| error.to_string())?.as_ref(), sight))
+        Ok(self.seen(self.label()?.as_ref(), sight))
     }
 
     fn seed(&self, spec: &SeedSpec) -> Result<Observation, String> {
@@ -259,7 +264,7 @@ impl Case<'_> {
         let name = storage::volume_name(&self.origin, Format::Raw);
         let content = self.site.seed(&self.origin, spec).map_err(|hindrance| hindrance.to_string())?;
         match self.stored(pool, &name, &content.1)? {
-            Ok((_, sight)) => Ok(self.seen(self.site.label(&self.external).map_err(|error| error.to_string())?.as_ref(), sight)),
+            Ok((_, sight)) => Ok(self.seen(self.label()?.as_ref(), sight)),
             Err(observation) => Ok(observation),
         }
     }
@@ -388,14 +393,10 @@ fn owned(site: &Site, scope: &Scope, seen: &Seen) -> Result<Vec<(String, Label)>
         let label = Element::read(text).ok().and_then(|definition| Label::of(&definition));
         all.extend(label.filter(|label| label.is_of(scope)).map(|label| (name.clone(), label)));
     }
-    let is_there = |pool: &SeenPool, label: &Label| match &label.place {
-        None => label.kind == spec::kind("pool"),
-        Some(place) => place.pool == pool.name && pool.volumes.iter().any(|volume| volume.name == place.volume),
-    };
     for (name, label) in site.labels()? {
         let found = seen.pools.iter().any(|pool| match &label.place {
-            None => pool.name == name && is_there(pool, &label),
-            Some(_) => is_there(pool, &label),
+            None => pool.name == name && label.kind == spec::kind("pool"),
+            Some(place) => place.pool == pool.name && pool.volumes.iter().any(|volume| volume.name == place.volume),
         });
         if found && label.is_of(scope) {
             all.push((name, label));

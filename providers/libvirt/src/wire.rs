@@ -37,8 +37,6 @@ pub(crate) enum Ask {
     StartPool(String),
     /// Stops it and forgets it. Its folder goes when it is empty.
     DropPool(String),
-    /// Forgets it, and leaves its folder.
-    ReleasePool(String),
     CreateVolume {
         pool: String,
         xml: String,

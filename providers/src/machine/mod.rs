@@ -15,7 +15,6 @@ mod spec;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -31,8 +30,8 @@ use self::record::{Left, Record, RecordError, Stage, Thing};
 use self::service::Probe;
 use self::spec::{DirectorySpec, FileSpec, ServiceSpec, Typed, typed};
 use self::tree::Tree;
-pub(crate) use crate::chain;
 use crate::{Applied, Deleted, Invalid, Observed, Orphan, Provider, ProviderError, Scope, Script, Wanted};
+pub(crate) use crate::{chain, failed};
 
 /// How many readiness probes run at a time.
 const PROBES: usize = 16;
@@ -84,15 +83,6 @@ pub(crate) enum Hindrance {
     Closed(i32),
     #[error("its work was cut off")]
     CutOff,
-}
-
-/// An operation failed.
-pub(crate) fn failed(operation: &'static str, external: &str, source: impl Error + Send + Sync + 'static) -> ProviderError {
-    ProviderError::Failed {
-        operation,
-        external: external.to_owned(),
-        source: Box::new(source),
-    }
 }
 
 /// Where a resource of a scope was ordered first: its place on this machine, its labels and its external name come from that.
@@ -188,13 +178,7 @@ struct Seen {
 /// Looks at everything once: one pass over the records, one over the processes.
 fn look(site: &Site, scope: &Scope, asked: &[Asked]) -> Seen {
     let unknown = |why: &str| Seen {
-        observed: Observed {
-            resources: asked
-                .iter()
-                .map(|asked| (asked.name.clone(), Observation::Unknown { why: why.to_owned() }))
-                .collect(),
-            orphans: Vec::new(),
-        },
+        observed: Observed::unknown(asked.iter().map(|asked| asked.name.clone()), why),
         probes: Vec::new(),
     };
     if let Err(error) = site.tree.check() {
@@ -369,13 +353,7 @@ impl Provider for Machine {
         let names: BTreeMap<ResourceName, Origin> = asked.iter().map(|asked| (asked.name.clone(), asked.origin.clone())).collect();
         let (site, for_scope) = (Arc::clone(&self.site), scope.clone());
         let Ok(mut seen) = tokio::task::spawn_blocking(move || look(&site, &for_scope, &asked)).await else {
-            let why = || Observation::Unknown {
-                why: chain(&Hindrance::CutOff),
-            };
-            return Observed {
-                resources: names.into_keys().map(|name| (name, why())).collect(),
-                orphans: Vec::new(),
-            };
+            return Observed::unknown(names.into_keys(), &chain(&Hindrance::CutOff));
         };
         let mut running = JoinSet::new();
         let mut probes = seen.probes.into_iter();

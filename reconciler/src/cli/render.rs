@@ -54,8 +54,8 @@ pub(crate) async fn run(global: &Global, args: &RenderArgs) -> Result<Exit, CliE
                 output::note(&format!("{}: not rendered: {}", one.name, output::plain(why)));
             }
         }
-        if !one.open.is_empty() {
-            output::note(&format!("{}: not known yet, and left as it is: {}", one.name, one.open.join(", ")));
+        if let Some(open) = &one.open {
+            output::note(&format!("{}: not known yet, and left as it is: {open}", one.name));
         }
     }
     if let Some(folder) = &args.out {

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use kubernetes::{Kubernetes, KubernetesConfig};
-use providers::{Applied, Deleted, Provider, ProviderError, Wanted};
+use providers::{Applied, Deleted, Observed, Provider, ProviderError, Wanted};
 use serde_json::{Value, json};
 use state::observation::Observation;
 use state::resource::Resource;
@@ -22,6 +22,16 @@ fn deployment(name: &str, image: &str) -> Value {
             "template": { "metadata": { "labels": { "app": name } }, "spec": { "containers": [{ "name": "main", "image": image }] } },
         },
     })
+}
+
+/// Nothing is known of a resource, for a reason with these words, and nothing is called unwanted.
+#[track_caller]
+fn is_unknown(seen: &Observed, resource: &Resource, words: &str) {
+    let told = format!("{:?}", seen.resources[&resource.name]);
+    assert!(
+        told.starts_with("Unknown") && told.contains(words) && seen.orphans.is_empty(),
+        "{told}"
+    );
 }
 
 fn present(seen: &Observation) -> (Vec<&str>, Option<&str>, Option<&str>) {
@@ -248,11 +258,7 @@ fn a_role_that_a_binding_has_already_is_immutable() {
             config[key] = value;
             let provider = Kubernetes::new(serde_json::from_value(config).unwrap());
             let seen = provider.observe(&scope(), &[Wanted::of(&other)]).await;
-            let told = format!("{:?}", seen.resources[&other.name]);
-            assert!(
-                told.starts_with("Unknown") && told.contains(words) && seen.orphans.is_empty(),
-                "{told}"
-            );
+            is_unknown(&seen, &other, words);
         }
     });
 }
@@ -269,11 +275,7 @@ fn a_server_that_has_too_much_to_do_is_left_alone_for_as_long_as_it_asks() {
             between.spoil(&[Fault::Refuse(code, 1)]);
             // All that is wanted is unknown, and nothing is called unwanted.
             let seen = stage.provider.observe(&scope(), &wanted).await;
-            let told = format!("{:?}", seen.resources[&web.name]);
-            assert!(
-                told.starts_with("Unknown") && told.contains(why) && seen.orphans.is_empty(),
-                "{told}"
-            );
+            is_unknown(&seen, &web, why);
             between.seen();
             let none = stage.provider.observe(&scope(), &[]).await;
             assert!(none.orphans.is_empty());
