@@ -30,8 +30,8 @@ pub trait Subject: Send + Sync {
     /// A resource without references. Another name gives one that has nothing to do with it.
     fn resource(&self, name: &str) -> Resource;
 
-    /// The same resource with one field changed, in a way that can be applied in place.
-    fn amended(&self, resource: &Resource) -> Resource;
+    /// The same resource with one field changed, in a way that can be applied in place; none where there is no such field.
+    fn amended(&self, resource: &Resource) -> Option<Resource>;
 
     /// Changes one field of the real thing from outside; the path that has to be seen, and no other.
     async fn disturb(&self, resource: &Resource) -> String;
@@ -240,8 +240,10 @@ async fn one_drift(subject: &dyn Subject) -> Result<Verdict, String> {
 
 async fn amended(subject: &dyn Subject) -> Result<Verdict, String> {
     let resource = subject.resource("amended");
+    let Some(amended) = subject.amended(&resource) else {
+        return Ok(Verdict::NotPossible);
+    };
     settle(subject, &resource).await?;
-    let amended = subject.amended(&resource);
     match look(subject, &amended).await? {
         Observation::Present { drift, replace: None, .. } if !drift.is_empty() => {}
         other => return Err(format!("the amended resource is seen as {other:?}")),

@@ -31,10 +31,10 @@ impl Subject for Cloud {
         serde_json::from_value(json!({ "name": name, "kind": "memory/object", "owner": "city", "spec": { "size": 1 } })).unwrap()
     }
 
-    fn amended(&self, resource: &Resource) -> Resource {
+    fn amended(&self, resource: &Resource) -> Option<Resource> {
         let mut amended = resource.clone();
         amended.spec = serde_json::from_value(json!({ "size": 2 })).unwrap();
-        amended
+        Some(amended)
     }
 
     async fn disturb(&self, resource: &Resource) -> String {

@@ -35,6 +35,10 @@ const BUILT_IN: &[(&str, &str)] = &[
         "v1/breeze-kubernetes.yaml",
         include_str!("../../examples/smart-city/v1/breeze-kubernetes.yaml"),
     ),
+    (
+        "v1/breeze-libvirt.yaml",
+        include_str!("../../examples/smart-city/v1/breeze-libvirt.yaml"),
+    ),
     ("v1/breeze.yaml", include_str!("../../examples/smart-city/v1/breeze.yaml")),
     ("v1/city.yaml", include_str!("../../examples/smart-city/v1/city.yaml")),
     ("v2/agreement.yaml", include_str!("../../examples/smart-city/v2/agreement.yaml")),
@@ -78,6 +82,8 @@ pub struct NetworkChannel {
 /// An example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
+    /// The folder that it is in; none: it is part of the binary.
+    pub folder: Option<PathBuf>,
     /// Its members.
     pub members: Vec<NetworkMember>,
     /// Its channels.
@@ -161,7 +167,11 @@ pub(crate) fn built_in_files() -> &'static [(&'static str, &'static str)] {
 impl Network {
     /// Reads the example in a folder.
     pub fn read(folder: &Path) -> Result<Self, NetworkError> {
-        Self::build(&folder.join(FILE_NAME), &below(folder))
+        let network = Self::build(&folder.join(FILE_NAME), &below(folder))?;
+        Ok(Self {
+            folder: Some(folder.to_owned()),
+            ..network
+        })
     }
 
     /// Reads the example that is part of the binary.
@@ -223,6 +233,7 @@ impl Network {
             });
         }
         Ok(Self {
+            folder: None,
             members: file.members,
             channels,
         })

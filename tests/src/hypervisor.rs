@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::wait::until_within;
 
 /// The programs that it takes, from Debian's packages.
-const PROGRAMS: [&str; 6] = ["libvirtd", "virtlogd", "qemu-system-x86_64", "virsh", "unshare", "tini"];
+const PROGRAMS: [&str; 7] = ["libvirtd", "virtlogd", "qemu-system-x86_64", "virsh", "unshare", "tini", "ip"];
 /// Where libvirt keeps what it has.
 const FOLDERS: [&str; 5] = [
     "/etc/libvirt",
@@ -16,6 +16,8 @@ const FOLDERS: [&str; 5] = [
     "/var/log/libvirt",
     "/run/libvirt",
 ];
+/// The size of the file system at `pools/small`, in MiB.
+pub const SMALL_MIB: u64 = 8;
 /// How long the daemon may take to answer first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -62,10 +64,12 @@ impl Hypervisor {
             .expect("a temporary folder can be made");
         let root = folder.path();
         let write = |name: &str, text: String| std::fs::write(root.join(name), text).expect("the folder was just made");
-        for one in ["run", "logs", "pools"] {
+        for one in ["run", "logs", "pools", "pools/small"] {
             std::fs::create_dir(root.join(one)).expect("the folder was just made");
         }
-        let mut script = "set -e\nulimit -c 0\n".to_owned();
+        let mut script = "set -e\nulimit -c 0\nip link set lo up\n".to_owned();
+        // A pool that is soon full.
+        script += &format!("mount -t tmpfs -o size={SMALL_MIB}m small {}/pools/small\n", root.display());
         for place in FOLDERS {
             let own = root.join("own").join(place.trim_start_matches('/'));
             std::fs::create_dir_all(&own).expect("the folder was just made");
@@ -123,6 +127,18 @@ impl Hypervisor {
         format!("qemu:///system?socket={}/run/libvirt-sock", self.folder.path().display())
     }
 
+    /// Brings this thread, and what it starts from now on, into the host's network: its guests can be reached from there.
+    ///
+    /// # Panics
+    /// When that is not allowed.
+    pub fn enter(&self) {
+        use std::os::fd::AsFd;
+        let place = format!("/proc/{}/ns/net", self.all.id());
+        let network = std::fs::File::open(place).expect("the process runs");
+        let kind = rustix::thread::LinkNameSpaceType::Network;
+        rustix::thread::move_into_link_name_space(network.as_fd(), Some(kind)).expect("root may");
+    }
+
     /// Runs a `virsh` command; its output, or what it complains of.
     pub fn virsh(&self, words: &[&str]) -> Result<String, String> {
         let done = Command::new("virsh")
@@ -159,6 +175,25 @@ impl Hypervisor {
         })
     }
 
+    /// Puts the images of a guest with Linux in it below the folder `images`, and gives the SHA-256 of its kernel and its first file
+    /// system; none, and one line, where `tests/run` hasn't built them.
+    ///
+    /// # Panics
+    /// When they can't be copied.
+    pub fn linux(&self) -> Option<[String; 2]> {
+        let Some(built) = std::env::var_os("LIBVIRT_GUEST").map(PathBuf::from) else {
+            eprintln!("missing: LIBVIRT_GUEST, which tests/run libvirt sets; nothing was tried on a guest with Linux");
+            return None;
+        };
+        let folder = self.folder.path().join("images");
+        std::fs::create_dir_all(&folder).expect("the folder is this test's");
+        Some(["kernel", "initrd"].map(|name| {
+            let bytes = std::fs::read(built.join(name)).expect("it was built");
+            std::fs::write(folder.join(name), &bytes).expect("the folder is this test's");
+            state::canonical::Digest::of(&bytes).hex()
+        }))
+    }
+
     /// Writes an image whose boot sector says [`SAYS`] on the first serial port and halts; its SHA-256.
     ///
     /// # Panics
@@ -179,6 +214,15 @@ impl Hypervisor {
         std::fs::write(folder.join(name), &bytes).expect("the folder is this test's");
         state::canonical::Digest::of(&bytes).hex()
     }
+}
+
+/// The SHA-256 of a file.
+///
+/// # Panics
+/// When it can't be read.
+pub fn sha256(path: &str) -> String {
+    let bytes = std::fs::read(path).expect("the file is there");
+    state::canonical::Digest::of(&bytes).hex()
 }
 
 impl Drop for Hypervisor {

@@ -7,12 +7,13 @@ use std::time::Duration;
 use state::observation::Observation;
 use state::resource::{Origin, Resource};
 
-use providers::fields::literal;
+use providers::fields::{Text, literal};
 use providers::{Applied, Invalid, ProviderError, Scope, chain, failed};
 
 use crate::client::Trouble;
 use crate::domain::Domain;
 use crate::label::{Label, Owner, Place, owner};
+use crate::live::{Live, Progress};
 use crate::spec::{DomainSpec, Format, ImageSpec, NetworkSpec, PoolSpec, Restart, SeedSpec, Typed, VolumeSpec};
 use crate::wire::{Ask, Seen};
 use crate::xml::Element;
@@ -99,13 +100,32 @@ impl Work<'_> {
         if let Some(live) = &live {
             self.may_take(Label::of(live).as_ref())?;
         }
+        let running = found.and_then(|network| network.active.as_ref());
+        let running = running.map(|running| read(running)).transpose()?;
+        let differences = running.as_ref().map(|running| network::differences(spec, running));
+        let differences = differences.unwrap_or_default();
+        if let Some(why) = network::held(self.seen, self.external, &differences) {
+            return Err(Hindrance::Invalid(why));
+        }
         let differs = live.as_ref().is_none_or(|live| !network::differences(spec, live).is_empty());
         if differs || live.as_ref().and_then(Label::of) != Some(self.label()) {
             let xml = network::definition(self.origin, &self.label(), spec, live.as_ref()).to_xml();
             self.site.client.do_it(Ask::DefineNetwork { xml }).await?;
         }
+        let name = || self.external.to_owned();
+        if let Some(running) = running.filter(|_| !differences.is_empty()) {
+            if differences.iter().all(|field| field.path == "/dhcp") {
+                let wanted = network::definition(self.origin, &self.label(), spec, Some(&running));
+                let range = |network: &Element| network::range(network).map(|range| range.to_xml());
+                let (old, new) = (range(&running), range(&wanted));
+                self.site.client.do_it(Ask::UpdateRange { name: name(), old, new }).await?;
+            } else {
+                self.site.client.undo(Ask::StopNetwork(name())).await?;
+                self.site.client.do_it(Ask::StartNetwork(name())).await?;
+            }
+        }
         if found.is_none_or(|network| network.active.is_none() || !network.autostart) {
-            self.site.client.do_it(Ask::StartNetwork(self.external.to_owned())).await?;
+            self.site.client.do_it(Ask::StartNetwork(name())).await?;
         }
         Ok(None)
     }
@@ -180,7 +200,18 @@ impl Work<'_> {
         if let Some(live) = self.standing(pool, &name).await? {
             let found = storage::capacity(&live);
             match wanted {
-                Some(wanted) if wanted > found => self.resize(pool, &name, wanted).await?,
+                Some(wanted) if wanted > found => match self.user(storage::volume_path(&live))? {
+                    // Who runs with it has it open: nobody else may change it.
+                    Some(domain) => {
+                        let resize = Ask::ResizeDisk {
+                            name: domain.to_owned(),
+                            path: storage::volume_path(&live).to_owned(),
+                            bytes: wanted,
+                        };
+                        self.site.client.do_it(resize).await?;
+                    }
+                    None => self.resize(pool, &name, wanted).await?,
+                },
                 Some(wanted) if wanted < found => return Err(Hindrance::Smaller(self.external.to_owned())),
                 _ => {}
             }
@@ -209,6 +240,19 @@ impl Work<'_> {
             }
         }
         self.stored(&pool, &name, &content, true)?;
+        Ok(None)
+    }
+
+    /// The running domain that has a volume as its disk.
+    fn user(&self, path: &str) -> Result<Option<&str>, Hindrance> {
+        for domain in &self.seen.domains {
+            let Some(active) = &domain.active else { continue };
+            let active = read(active)?;
+            let mut disks = active.child("devices").into_iter().flat_map(|devices| devices.all("disk"));
+            if disks.any(|disk| disk.child("source").and_then(|source| source.attribute("file")) == Some(path)) {
+                return Ok(Some(&domain.name));
+            }
+        }
         Ok(None)
     }
 
@@ -314,10 +358,7 @@ impl Work<'_> {
                 });
             }
         }
-        let label = Label {
-            stop_seconds: Some(spec.stop_seconds),
-            ..self.label()
-        };
+        let label = Label::of_domain(self.scope, self.resource, spec);
         let differs = live.as_ref().is_none_or(|live| !wanted.differences(live).is_empty());
         if differs || live.as_ref().and_then(Label::of) != Some(label.clone()) {
             let xml = wanted.definition(self.origin, &label, self.seen.kvm, live.as_ref()).to_xml();
@@ -329,26 +370,49 @@ impl Work<'_> {
             self.site.client.do_it(Ask::AutostartDomain { name: name(), on }).await?;
         }
         let active = found.and_then(|domain| domain.active.as_ref());
-        let stale = match active {
-            Some(active) => !wanted.differences(&read(active)?).is_empty(),
-            None => false,
-        };
-        let stop = Duration::from_secs(spec.stop_seconds);
-        match (active.is_some(), spec.running) {
-            (false, true) => {
-                self.site.client.do_it(Ask::StartDomain(name())).await?;
-                Ok(None)
+        match (active, spec.running) {
+            (None, true) => self.start().await,
+            (Some(_), false) => delete::stop(self.site, self.external, Duration::from_secs(spec.stop_seconds)).await,
+            (Some(active), true) => {
+                let live = Live::new(&wanted, self.external, &read(active)?);
+                self.hand_over(spec, &live).await
             }
-            (true, false) => delete::stop(self.site, self.external, stop).await,
-            (true, true) if stale && spec.restart == Restart::Allowed => {
-                if let Some(why) = delete::stop(self.site, self.external, stop).await? {
-                    return Ok(Some(why));
-                }
-                self.site.client.do_it(Ask::StartDomain(name())).await?;
-                Ok(None)
-            }
-            _ => Ok(None),
+            (None, false) => Ok(None),
         }
+    }
+
+    async fn start(&self) -> Result<Option<String>, Hindrance> {
+        self.site.asked.forget(self.external);
+        self.site.client.do_it(Ask::StartDomain(self.external.to_owned())).await?;
+        Ok(None)
+    }
+
+    /// Gives a running guest what its definition says by now: while it runs where that can be, else by another start if it may have one.
+    async fn hand_over(&self, spec: &DomainSpec, live: &Live) -> Result<Option<String>, Hindrance> {
+        let progress = match live.hot.is_empty() {
+            true => None,
+            false => Some(self.site.asked.progress(self.external, live)),
+        };
+        let restarts = !live.cold.is_empty() || matches!(progress, Some(Progress::Failed(_)));
+        if restarts && spec.restart == Restart::Allowed {
+            let patience = Duration::from_secs(spec.stop_seconds);
+            return match delete::stop(self.site, self.external, patience).await? {
+                Some(why) => Ok(Some(why)),
+                None => self.start().await,
+            };
+        }
+        if progress == Some(Progress::New) {
+            let mut refused = None;
+            for (field, ask) in &live.hot {
+                match self.site.client.do_it(ask.clone()).await {
+                    Ok(()) => {}
+                    Err(Trouble::Refused(words)) => refused = Some(format!("{}: libvirt says: {words}", field.path)),
+                    Err(trouble) => return Err(trouble.into()),
+                }
+            }
+            self.site.asked.keep(self.external, live, refused);
+        }
+        Ok(None)
     }
 }
 
@@ -372,9 +436,9 @@ pub(crate) fn render(site: &Site, scope: &Scope, resource: &Resource) -> Result<
     let typed = check::read(&site.config, resource, Some(scope.channel.as_str()))?;
     let origin = resource.origin(&scope.channel);
     let label = Label::new(scope, resource);
-    let shown = |text: &providers::fields::Text| match text {
-        providers::fields::Text::Literal(text) => text.clone(),
-        providers::fields::Text::Reference(reference) => format!("<{reference}>"),
+    let shown = |text: &Text| match text {
+        Text::Literal(text) => text.clone(),
+        Text::Reference(reference) => format!("<{reference}>"),
     };
     let wrong = |message: String| Invalid::Spec {
         resource: resource.name.clone(),
@@ -399,16 +463,10 @@ pub(crate) fn render(site: &Site, scope: &Scope, resource: &Resource) -> Result<
         }
         Typed::Domain(spec) => {
             let mut known = spec.clone();
-            for disk in &mut known.disks {
-                disk.volume = providers::fields::Text::Literal(shown(&disk.volume));
+            for text in known.texts_mut() {
+                *text = Text::Literal(shown(text));
             }
-            for interface in &mut known.interfaces {
-                interface.network = providers::fields::Text::Literal(shown(&interface.network));
-            }
-            let label = Label {
-                stop_seconds: Some(spec.stop_seconds),
-                ..label
-            };
+            let label = Label::of_domain(scope, resource, spec);
             let domain = Domain::new(&site.config, &origin, &known).map_err(wrong)?;
             domain.definition(&origin, &label, true, None).to_xml()
         }

@@ -10,11 +10,14 @@ use providers::Invalid;
 use providers::fields::{self, Text};
 
 use crate::config::{self, LibvirtConfig};
-use crate::spec::{DomainSpec, Format, KINDS, NetworkSpec, PoolSpec, Ready, SeedSpec, Typed, VolumeSpec};
+use crate::fragment::Fragment;
+use crate::spec::{DomainSpec, Format, KINDS, KernelSpec, NetworkSpec, PoolSpec, Ready, SeedSpec, Typed, VolumeSpec};
 use crate::xml;
 
 /// The most disks, and the most interfaces, of one domain.
 const MAX_DEVICES: usize = 16;
+/// The longest words for a kernel, all together.
+const MAX_ARGUMENTS: usize = 1_024;
 /// The largest volume, in MiB: 64 TiB.
 const MAX_CAPACITY_MIB: u64 = 64 * 1024 * 1024;
 
@@ -200,11 +203,20 @@ impl Checker<'_> {
         };
         within("cpus", u64::from(spec.cpus), u64::from(self.config.cpus))?;
         within("memory_mib", spec.memory_mib, self.config.memory_mib)?;
+        // A guest gives back what it was given if it likes to: what it may have counts.
+        within("cpus", u64::from(spec.most_cpus()), u64::from(self.config.cpus))?;
+        within("memory_mib", spec.most_memory(), self.config.memory_mib)?;
+        if spec.most_cpus() < spec.cpus || spec.most_memory() < spec.memory_mib {
+            return Err(wrong("max_cpus, max_memory_mib: at least what it has"));
+        }
         let size = self.size();
-        if size.memory_mib.is_some_and(|declared| spec.memory_mib > declared) {
+        if size.memory_mib.is_some_and(|declared| spec.most_memory() > declared) {
             return Err(wrong("memory_mib: it is more than size.memory_mib, by which the agreement counts"));
         }
-        if size.cpu_millis.is_some_and(|declared| u64::from(spec.cpus) * 1_000 > declared) {
+        if size
+            .cpu_millis
+            .is_some_and(|declared| u64::from(spec.most_cpus()) * 1_000 > declared)
+        {
             return Err(wrong("cpus: they are more than size.cpu_millis, by which the agreement counts"));
         }
         if spec.disks.len() > MAX_DEVICES || spec.interfaces.len() > MAX_DEVICES {
@@ -213,10 +225,16 @@ impl Checker<'_> {
         if spec.stop_seconds > 3_600 {
             return Err(wrong("stop_seconds: at most 3600"));
         }
-        for (index, disk) in spec.disks.iter().enumerate() {
-            if let Text::Literal(path) = &disk.volume {
-                self.own_volume(&format!("disks/{index}/volume"), path)?;
+        for (field, path) in spec.paths() {
+            if let Text::Literal(path) = path {
+                self.own_volume(&field, path)?;
             }
+        }
+        if let Some(kernel) = &spec.kernel {
+            arguments(kernel)?;
+        }
+        if let Some(xml) = &spec.xml {
+            Fragment::read(xml).map_err(|why| wrong(format!("xml: {why}")))?;
         }
         for (index, interface) in spec.interfaces.iter().enumerate() {
             let at = format!("interfaces/{index}");
@@ -243,6 +261,22 @@ impl Checker<'_> {
             Some(_) if !spec.running => Err(wrong("ready: what doesn't run is never ready")),
             _ => Ok(()),
         }
+    }
+}
+
+/// Words for a kernel: each is one, whatever stands in it.
+fn arguments(kernel: &KernelSpec) -> Result<(), Refusal> {
+    let mut length = 0;
+    for (index, word) in kernel.arguments.iter().enumerate() {
+        let Text::Literal(word) = word else { continue };
+        length += word.len() + 1;
+        if word.is_empty() || !word.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(wrong(format!("kernel/arguments/{index}: {word:?} is no word of plain characters")));
+        }
+    }
+    match length > MAX_ARGUMENTS {
+        true => Err(wrong(format!("kernel/arguments: at most {MAX_ARGUMENTS} characters"))),
+        false => Ok(()),
     }
 }
 
@@ -355,6 +389,31 @@ mod tests {
                 json!({ "cpus": 1, "memory_mib": 64, "ready": { "port": 80 } }),
                 "there is no interface",
             ),
+            (
+                "domain",
+                json!({ "cpus": 1, "memory_mib": 64, "max_memory_mib": 3000 }),
+                "by which the agreement counts",
+            ),
+            (
+                "domain",
+                json!({ "cpus": 2, "max_cpus": 1, "memory_mib": 64 }),
+                "at least what it has",
+            ),
+            (
+                "domain",
+                json!({ "cpus": 1, "memory_mib": 64, "kernel": { "image": "/boot/vmlinuz" } }),
+                "kernel/image: \"/boot/vmlinuz\"",
+            ),
+            (
+                "domain",
+                json!({ "cpus": 1, "memory_mib": 64, "kernel": { "image": "/srv/pools/ch.kernel.raw", "arguments": ["a b"] } }),
+                "no word of plain characters",
+            ),
+            (
+                "domain",
+                json!({ "cpus": 1, "memory_mib": 64, "xml": "<domain><devices><hostdev/></devices></domain>" }),
+                "xml: devices/hostdev may not stand",
+            ),
             ("cloud-init", json!({ "pool": "ch.data", "user_data": 5 }), "user_data"),
         ] {
             let said = refused(kind, &spec);
@@ -362,7 +421,8 @@ mod tests {
         }
         let good = json!({
             "cpus": 1, "memory_mib": 64, "disks": [{ "volume": { "$ref": "disk.outputs.path" } }, { "volume": "/srv/pools/ch.data.raw" }],
-            "interfaces": [{ "network": "ch.net" }], "ready": { "serial": "ready" },
+            "interfaces": [{ "network": "ch.net" }], "ready": { "serial": "ready" }, "max_cpus": 2, "xml": "<domain><title>a b</title></domain>",
+            "kernel": { "image": "/srv/pools/ch.kernel.raw", "arguments": ["console=ttyS0", { "$ref": "other.outputs.address" }] },
         });
         assert_eq!(refused("domain", &good), "");
     }

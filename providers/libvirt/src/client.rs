@@ -18,8 +18,8 @@ use crate::wire::{Answer, Ask, Seen};
 const MAX_ANSWER: u64 = 256 * 1024 * 1024;
 /// The most of a failed process's last words that is told.
 const MAX_WORDS: u64 = 4 * 1024;
-/// How long an upload may take.
-const UPLOAD: Duration = Duration::from_secs(3_600);
+/// How long the daemon waits for a guest that is asked to let go of a device, beside its own deadline.
+const LET_GO: Duration = Duration::from_secs(10);
 
 /// The program that speaks to the daemon, and its first words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +115,8 @@ impl Client {
     async fn ask(&self, ask: &Ask) -> Result<Answer, Trouble> {
         if let Ask::UploadVolume { .. } = ask {
             // It takes long: others are not kept waiting.
-            return self.call(self.start()?, ask, UPLOAD).await.and_then(|(answer, _)| taken(answer));
+            let done = self.call(self.start()?, ask, self.deadline).await;
+            return done.and_then(|(answer, _)| taken(answer));
         }
         let mut place = self.running.lock().await;
         let mut running = match place.take() {
@@ -125,7 +126,11 @@ impl Client {
         if running.child.try_wait().is_ok_and(|ended| ended.is_some()) {
             running = self.start()?;
         }
-        let (answer, running) = self.call(running, ask, self.deadline).await?;
+        let deadline = match ask {
+            Ask::DetachDevice { .. } => self.deadline + LET_GO,
+            _ => self.deadline,
+        };
+        let (answer, running) = self.call(running, ask, deadline).await?;
         *place = Some(running);
         taken(answer)
     }
@@ -144,22 +149,27 @@ impl Client {
     async fn call(&self, mut running: Running, ask: &Ask, deadline: Duration) -> Result<(Answer, Running), Trouble> {
         let mut line = serde_json::to_vec(ask).map_err(Trouble::Answer)?;
         line.push(b'\n');
-        let exchange = async {
-            let said = running.to.write_all(&line).await;
+        let late = || Trouble::Late(deadline.as_secs());
+        let said = tokio::time::timeout(deadline, running.to.write_all(&line))
+            .await
+            .map_err(|_| late())?;
+        loop {
             let mut answer = Vec::new();
             if said.is_ok() {
                 let mut from = (&mut running.from).take(MAX_ANSWER);
-                from.read_until(b'\n', &mut answer).await.map_err(Trouble::Speak)?;
+                let heard = tokio::time::timeout(deadline, from.read_until(b'\n', &mut answer)).await;
+                // The process is killed as it is dropped.
+                heard.map_err(|_| late())?.map_err(Trouble::Speak)?;
             }
             if answer.last() != Some(&b'\n') {
-                return Err(Trouble::Ended(last_words(&mut running.child).await));
+                let words = tokio::time::timeout(deadline, last_words(&mut running.child)).await;
+                return Err(Trouble::Ended(words.map_err(|_| late())?));
             }
-            serde_json::from_slice(&answer).map_err(Trouble::Answer)
-        };
-        match tokio::time::timeout(deadline, exchange).await {
-            Ok(answer) => Ok((answer?, running)),
-            // The process is killed as it is dropped.
-            Err(_) => Err(Trouble::Late(deadline.as_secs())),
+            match serde_json::from_slice(&answer).map_err(Trouble::Answer)? {
+                // As long as it goes on there is no hurry.
+                Answer::Sent(bytes) => tracing::debug!(bytes, "sent to libvirt"),
+                answer => return Ok((answer, running)),
+            }
         }
     }
 }

@@ -8,7 +8,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use state::ids::SecretName;
 
+use providers::fields;
 use providers::secrets::{self, SecretError};
+use state::resource::Resource;
+
+use crate::spec::{NetworkSpec, PoolSpec};
 
 /// A member's hypervisor, and what orders may make there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +149,21 @@ impl LibvirtConfig {
             logs: logs(),
             records: records(),
             deadline_seconds: deadline_seconds(),
+        }
+    }
+
+    /// Allows what a resource asks for, as an example's own member does.
+    pub fn give(&mut self, resource: &Resource) {
+        match resource.kind.name() {
+            "pool" => {
+                let spec: Result<PoolSpec, _> = fields::read(&resource.spec);
+                self.pools.extend(spec.map(|spec| PathBuf::from(spec.path)).ok());
+            }
+            "network" => {
+                let spec: Result<NetworkSpec, _> = fields::read(&resource.spec);
+                self.networks.extend(spec.map(|spec| spec.address).ok());
+            }
+            _ => {}
         }
     }
 

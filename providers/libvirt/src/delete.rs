@@ -9,7 +9,7 @@ use providers::{Deleted, ProviderError, Scope, failed};
 use crate::label::{Label, Owner, owner, relabel};
 use crate::wire::{Ask, Seen, SeenDomain, SeenNetwork};
 use crate::xml::Element;
-use crate::{Hindrance, Site};
+use crate::{Hindrance, Site, network};
 
 /// How long a guest may take to stop whose label doesn't say.
 const STOP: Duration = Duration::from_secs(60);
@@ -65,17 +65,12 @@ async fn deleted(site: &Site, scope: &Scope, name: &ResourceName, external: &str
             site.client.undo(Ask::UndefineDomain(external.to_owned())).await?;
             Ok(None)
         }
-        Thing::Network(network) => {
-            let users: Vec<&str> = seen
-                .domains
-                .iter()
-                .filter(|domain| uses(domain, external))
-                .map(|domain| domain.name.as_str())
-                .collect();
+        Thing::Network(found) => {
+            let users = network::users(&seen, external);
             if !users.is_empty() {
                 return Ok(Some(format!("{} has an interface in it", users.join(", "))));
             }
-            if network.active.is_some() {
+            if found.active.is_some() {
                 site.client.undo(Ask::StopNetwork(external.to_owned())).await?;
             }
             site.client.undo(Ask::UndefineNetwork(external.to_owned())).await?;
@@ -83,19 +78,6 @@ async fn deleted(site: &Site, scope: &Scope, name: &ResourceName, external: &str
         }
         Thing::Stored(label) => stored(site, &seen, external, &label).await,
     }
-}
-
-/// Whether a running domain has an interface in a network.
-fn uses(domain: &SeenDomain, network: &str) -> bool {
-    let Some(active) = domain.active.as_ref().and_then(|text| Element::read(text).ok()) else {
-        return false;
-    };
-    let devices = active.child("devices");
-    devices.is_some_and(|devices| {
-        devices
-            .all("interface")
-            .any(|one| one.child("source").and_then(|source| source.attribute("network")) == Some(network))
-    })
 }
 
 async fn stored(site: &Site, seen: &Seen, external: &str, label: &Label) -> Result<Option<String>, Hindrance> {

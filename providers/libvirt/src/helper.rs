@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -16,10 +17,13 @@ use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 use virt::sys;
 
+use crate::agent::Agents;
 use crate::wire::{Answer, Ask, Seen, SeenDomain, SeenNetwork, SeenPool, SeenVolume};
 
 /// How much of a file is sent at a time.
 const CHUNK: usize = 256 * 1024;
+/// How often it is told how much was sent.
+const TELL: Duration = Duration::from_millis(500);
 
 /// Why a call was not made.
 enum Refusal {
@@ -47,11 +51,12 @@ pub fn run(uri: &str) -> Result<(), String> {
     // What the library would print itself comes back as an error anyway.
     virt::error::clear_error_callback();
     let connection = Connect::open(Some(uri)).map_err(|error| format!("{uri}: {}", error.message()))?;
-    let mut out = io::stdout().lock();
+    let mut agents = Agents::default();
     for line in io::stdin().lock().lines() {
         let line = line.map_err(|error| error.to_string())?;
         let ask: Ask = serde_json::from_str(&line).map_err(|error| error.to_string())?;
-        let answer = match call(&connection, ask) {
+        let sent = |bytes| say(&Answer::Sent(bytes));
+        let answer = match call(&connection, &mut agents, ask, &sent) {
             Ok(answer) => answer,
             Err(Refusal::Libvirt(error)) if is_missing(&error) => Answer::Missing,
             // The daemon has gone: another process asks the one that comes.
@@ -61,13 +66,16 @@ pub fn run(uri: &str) -> Result<(), String> {
             Err(Refusal::Libvirt(error)) => Answer::Refused(error.message().to_owned()),
             Err(Refusal::File(error)) => Answer::Refused(error.to_string()),
         };
-        let mut answer = serde_json::to_vec(&answer).map_err(|error| error.to_string())?;
-        answer.push(b'\n');
-        out.write_all(&answer)
-            .and_then(|()| out.flush())
-            .map_err(|error| error.to_string())?;
+        say(&answer).map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+fn say(answer: &Answer) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, answer)?;
+    out.write_all(b"\n")?;
+    out.flush()
 }
 
 fn is_missing(error: &Error) -> bool {
@@ -77,12 +85,12 @@ fn is_missing(error: &Error) -> bool {
     )
 }
 
-fn call(connection: &Connect, ask: Ask) -> Result<Answer, Refusal> {
+fn call(connection: &Connect, agents: &mut Agents, ask: Ask, sent: &dyn Fn(u64) -> io::Result<()>) -> Result<Answer, Refusal> {
     let domain = |name: &str| Domain::lookup_by_name(connection, name);
     let network = |name: &str| Network::lookup_by_name(connection, name);
     let pool = |name: &str| StoragePool::lookup_by_name(connection, name);
     match ask {
-        Ask::Look => return Ok(Answer::Seen(Box::new(look(connection)?))),
+        Ask::Look => return Ok(Answer::Seen(Box::new(look(connection, agents)?))),
         Ask::DefineDomain { xml } => {
             Domain::define_xml_flags(connection, &xml, sys::VIR_DOMAIN_DEFINE_VALIDATE)?;
         }
@@ -102,6 +110,41 @@ fn call(connection: &Connect, ask: Ask) -> Result<Answer, Refusal> {
         }
         Ask::AutostartDomain { name, on } => {
             domain(&name)?.set_autostart(on)?;
+        }
+        Ask::AttachDevice { name, xml } => {
+            domain(&name)?.attach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_LIVE)?;
+        }
+        Ask::DetachDevice { name, xml } => {
+            domain(&name)?.detach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_LIVE)?;
+        }
+        Ask::UpdateDevice { name, xml } => {
+            domain(&name)?.update_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_LIVE)?;
+        }
+        Ask::SetMemory { name, kib } => {
+            domain(&name)?.set_memory_flags(kib, sys::VIR_DOMAIN_AFFECT_LIVE)?;
+        }
+        Ask::SetCpus { name, count } => {
+            domain(&name)?.set_vcpus_flags(count, sys::VIR_DOMAIN_AFFECT_LIVE)?;
+        }
+        Ask::ResizeDisk { name, path, bytes } => {
+            domain(&name)?.block_resize(&path, bytes, sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES)?;
+        }
+        Ask::UpdateRange { name, old, new } => {
+            let network = network(&name)?;
+            let update = |command, xml: Option<String>| match xml {
+                Some(xml) => network
+                    .update(
+                        command,
+                        sys::VIR_NETWORK_SECTION_IP_DHCP_RANGE,
+                        -1,
+                        &xml,
+                        sys::VIR_NETWORK_UPDATE_AFFECT_LIVE,
+                    )
+                    .map(drop),
+                None => Ok(()),
+            };
+            update(sys::VIR_NETWORK_UPDATE_COMMAND_DELETE, old)?;
+            update(sys::VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, new)?;
         }
         Ask::DefineNetwork { xml } => {
             Network::define_xml(connection, &xml)?;
@@ -141,7 +184,7 @@ fn call(connection: &Connect, ask: Ask) -> Result<Answer, Refusal> {
         }
         Ask::UploadVolume { pool: place, name, from } => {
             let volume = StorageVol::lookup_by_name(&pool(&place)?, &name)?;
-            upload(connection, &volume, &from)?;
+            upload(connection, &volume, &from, sent)?;
         }
         Ask::ResizeVolume { pool: place, name, bytes } => {
             StorageVol::lookup_by_name(&pool(&place)?, &name)?.resize(bytes, 0)?;
@@ -153,12 +196,14 @@ fn call(connection: &Connect, ask: Ask) -> Result<Answer, Refusal> {
     Ok(Answer::Done)
 }
 
-fn upload(connection: &Connect, volume: &StorageVol, from: &Path) -> Result<(), Refusal> {
+/// Fills a volume with a file. Who waits is told now and then how far it is: who hears nothing takes it that the daemon hangs.
+fn upload(connection: &Connect, volume: &StorageVol, from: &Path, told: &dyn Fn(u64) -> io::Result<()>) -> Result<(), Refusal> {
     let mut file = File::open(from)?;
     let size = file.metadata()?.len();
     let stream = Stream::new(connection, 0)?;
     volume.upload(&stream, 0, size, 0)?;
     let mut buffer = vec![0; CHUNK];
+    let (mut all, mut last) = (0, Instant::now());
     loop {
         let count = match file.read(&mut buffer) {
             Ok(0) => break,
@@ -172,12 +217,18 @@ fn upload(connection: &Connect, volume: &StorageVol, from: &Path) -> Result<(), 
         while sent < count {
             sent += stream.send(&buffer[sent..count])?;
         }
+        all += u64::try_from(count).unwrap_or_default();
+        if last.elapsed() > TELL {
+            told(all)?;
+            last = Instant::now();
+        }
     }
     stream.finish()?;
     Ok(())
 }
 
-fn look(connection: &Connect) -> Result<Seen, Error> {
+fn look(connection: &Connect, agents: &mut Agents) -> Result<Seen, Error> {
+    agents.begin();
     let capabilities = connection.get_capabilities()?;
     let mut seen = Seen {
         kvm: capabilities.contains("<domain type='kvm'"),
@@ -188,7 +239,7 @@ fn look(connection: &Connect) -> Result<Seen, Error> {
     let autostart: BTreeSet<String> = autostart.iter().map(Domain::get_name).collect::<Result<_, _>>()?;
     for domain in connection.list_all_domains(0)? {
         // What goes between two calls is not there.
-        seen.domains.extend(unless_missing(look_at_domain(&domain, &autostart))?);
+        seen.domains.extend(unless_missing(look_at_domain(&domain, &autostart, agents))?);
     }
     for network in connection.list_all_networks(0)? {
         seen.networks.extend(unless_missing(look_at_network(&network))?);
@@ -207,25 +258,21 @@ fn unless_missing<T>(seen: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-fn look_at_domain(domain: &Domain, autostart: &BTreeSet<String>) -> Result<SeenDomain, Error> {
+fn look_at_domain(domain: &Domain, autostart: &BTreeSet<String>, agents: &mut Agents) -> Result<SeenDomain, Error> {
     let active = match domain.get_id() {
         Some(_) => domain.get_xml_desc(0).ok(),
         None => None,
     };
     let name = domain.get_name()?;
     let mut addresses = Vec::new();
-    if active.is_some() {
-        // A guest without a lease or an agent has none; asking for them fails then.
-        for source in [
-            sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
-            sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP,
-        ] {
-            let interfaces = domain.interface_addresses(source, 0).unwrap_or_default();
-            for address in interfaces.into_iter().flat_map(|interface| interface.addrs) {
-                if !addresses.contains(&address.addr) {
-                    addresses.push(address.addr);
-                }
-            }
+    if let Some(active) = &active {
+        // Whoever knows an address: who has handed it out, who has heard from it, the guest itself. Asking fails where nobody does.
+        addresses = known(domain, sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE);
+        if addresses.is_empty() {
+            addresses = known(domain, sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP);
+        }
+        if addresses.is_empty() {
+            addresses = agents.addresses(&name, domain, active);
         }
     }
     Ok(SeenDomain {
@@ -235,6 +282,12 @@ fn look_at_domain(domain: &Domain, autostart: &BTreeSet<String>) -> Result<SeenD
         name,
         addresses,
     })
+}
+
+fn known(domain: &Domain, source: sys::virDomainInterfaceAddressesSource) -> Vec<String> {
+    let interfaces = domain.interface_addresses(source, 0).unwrap_or_default();
+    let addresses = interfaces.into_iter().flat_map(|interface| interface.addrs);
+    addresses.map(|address| address.addr).collect()
 }
 
 fn look_at_network(network: &Network) -> Result<SeenNetwork, Error> {

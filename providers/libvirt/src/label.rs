@@ -12,10 +12,14 @@ use state::resource::{OnRetire, Origin, Resource};
 use providers::Scope;
 use providers::records::Folder;
 
+use crate::fragment::Fragment;
+use crate::spec::DomainSpec;
 use crate::xml::Element;
 
 /// The name of the metadata's element, and what it belongs to.
 const ELEMENT: &str = "charter:resource";
+/// The name of the element in it that keeps a domain's fragment.
+const FRAGMENT: &str = "charter:xml";
 const NAMESPACE: &str = "https://charter.dao/libvirt";
 /// The largest record that is read.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -33,6 +37,9 @@ pub(crate) struct Label {
     /// How long it may take to stop, in seconds; of a domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stop_seconds: Option<u64>,
+    /// The fragment that its definition holds; of a domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) xml: Option<String>,
     /// Where it is; of a volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) place: Option<Place>,
@@ -70,8 +77,24 @@ impl Label {
             origin: resource.origin(&scope.channel),
             on_retire: resource.on_retire,
             stop_seconds: None,
+            xml: None,
             place: None,
         }
+    }
+
+    /// That of a domain.
+    pub(crate) fn of_domain(scope: &Scope, resource: &Resource, spec: &DomainSpec) -> Self {
+        let fragment = spec.xml.as_ref().and_then(|xml| Fragment::read(xml).ok());
+        Self {
+            stop_seconds: Some(spec.stop_seconds),
+            xml: fragment.map(|fragment| fragment.to_text()),
+            ..Self::new(scope, resource)
+        }
+    }
+
+    /// The fragment that the definition holds.
+    pub(crate) fn fragment(&self) -> Option<Fragment> {
+        self.xml.as_ref().and_then(|xml| Fragment::read(xml).ok())
     }
 
     pub(crate) fn is_of(&self, scope: &Scope) -> bool {
@@ -94,8 +117,12 @@ impl Label {
                     OnRetire::Retain => "retain",
                 },
             );
-        match self.stop_seconds {
+        let element = match self.stop_seconds {
             Some(seconds) => element.with("stop-seconds", seconds),
+            None => element,
+        };
+        match &self.xml {
+            Some(xml) => element.holding(Element::new(FRAGMENT).saying(xml)),
             None => element,
         }
     }
@@ -119,6 +146,11 @@ impl Label {
                 _ => OnRetire::Delete,
             },
             stop_seconds: said("stop-seconds").and_then(|seconds| seconds.parse().ok()),
+            xml: element
+                .children
+                .first()
+                .and_then(|fragment| Fragment::read(&fragment.text).ok())
+                .map(|fragment| fragment.to_text()),
             place: None,
         })
     }
@@ -220,6 +252,7 @@ mod tests {
         };
         Label {
             stop_seconds: Some(5),
+            xml: Some("<domain>\n  <title>a</title>\n</domain>\n".to_owned()),
             ..Label::new(&scope, &resource)
         }
     }

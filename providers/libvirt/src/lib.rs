@@ -3,6 +3,8 @@
 //! The C library is spoken to by another process of the same program (`helper`, a feature), which is asked one thing at a time within a
 //! deadline. A domain's or network's owner stands in its metadata; that of pools and volumes is remembered beside Charter.
 
+#[cfg(feature = "helper")]
+mod agent;
 mod apply;
 mod check;
 mod client;
@@ -11,10 +13,12 @@ mod delete;
 mod domain;
 #[cfg(feature = "helper")]
 pub mod events;
+mod fragment;
 #[cfg(feature = "helper")]
 pub mod helper;
 mod label;
 mod listen;
+mod live;
 mod names;
 mod network;
 mod observe;
@@ -44,6 +48,7 @@ pub use self::client::Helper;
 pub use self::config::{LibvirtConfig, Range};
 use self::label::{Label, Labels};
 use self::listen::Listener;
+use self::live::Asked;
 use self::spec::SeedSpec;
 
 /// Makes networks, volumes and virtual machines on one host.
@@ -59,6 +64,8 @@ pub(crate) struct Site {
     labels: Mutex<Option<Labels>>,
     /// Guests that were asked to stop, and when.
     stops: Mutex<BTreeMap<String, Instant>>,
+    /// What guests were asked for while they run.
+    asked: Asked,
 }
 
 /// Why something can't be done right now.
@@ -158,6 +165,7 @@ impl Libvirt {
                 config,
                 labels: Mutex::default(),
                 stops: Mutex::default(),
+                asked: Asked::default(),
             }),
         }
     }

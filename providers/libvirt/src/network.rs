@@ -8,6 +8,7 @@ use crate::compare;
 use crate::label::{Label, relabel};
 use crate::names;
 use crate::spec::{Forward, NetworkSpec};
+use crate::wire::{Seen, SeenDomain};
 use crate::xml::Element;
 
 /// What is defined. Of one that is there, everything is kept that nobody asks for otherwise.
@@ -39,6 +40,39 @@ pub(crate) fn definition(origin: &Origin, label: &Label, spec: &NetworkSpec, liv
     network.remove("ip");
     network.children.push(ip);
     network
+}
+
+/// The running domains that have an interface in a network.
+pub(crate) fn users<'a>(seen: &'a Seen, network: &str) -> Vec<&'a str> {
+    let uses = |domain: &&SeenDomain| {
+        let active = domain.active.as_ref().and_then(|text| Element::read(text).ok());
+        active.as_ref().and_then(|active| active.child("devices")).is_some_and(|devices| {
+            devices
+                .all("interface")
+                .any(|one| one.child("source").and_then(|source| source.attribute("network")) == Some(network))
+        })
+    };
+    seen.domains.iter().filter(uses).map(|domain| domain.name.as_str()).collect()
+}
+
+/// Why a running network can't be changed in these fields: what it is to its guests.
+pub(crate) fn held(seen: &Seen, network: &str, differences: &[FieldDrift]) -> Option<String> {
+    let users = users(seen, network);
+    let held = !users.is_empty() && differences.iter().any(|field| field.path != "/dhcp");
+    held.then(|| {
+        format!(
+            "a network is not taken from under its guests: {} has an interface in it",
+            users.join(", ")
+        )
+    })
+}
+
+/// The addresses that a network hands out, as a part of its definition.
+pub(crate) fn range(network: &Element) -> Option<Element> {
+    let range = network.at(&["ip", "dhcp", "range"])?;
+    // What the daemon keeps of the range's leases is no part of it.
+    let said = |name: &str| range.attribute(name).unwrap_or_default().to_owned();
+    Some(Element::new("range").with("start", said("start")).with("end", said("end")))
 }
 
 /// How a network differs from what is asked for.

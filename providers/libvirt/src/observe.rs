@@ -17,6 +17,7 @@ use providers::{Observed, Orphan, Scope, Wanted};
 
 use crate::domain::Domain;
 use crate::label::{Label, Owner, owner};
+use crate::live::{Live, Progress};
 use crate::spec::{DomainSpec, Format, ImageSpec, NetworkSpec, PoolSpec, Ready, Restart, SeedSpec, Typed, VolumeSpec};
 use crate::wire::{Seen, SeenVolume};
 use crate::xml::Element;
@@ -130,7 +131,7 @@ impl Case<'_> {
             Some(active) => {
                 let running = network::differences(spec, &read(active)?);
                 if !running.is_empty() {
-                    sight.replace = Some("what a network is while it runs can't be changed: it is taken down, and made anew".into());
+                    sight.blocked = network::held(self.seen, &self.external, &running);
                     let known: BTreeSet<String> = sight.drift.iter().map(|field| field.path.clone()).collect();
                     sight.drift.extend(running.into_iter().filter(|field| !known.contains(&field.path)));
                 }
@@ -282,14 +283,7 @@ impl Case<'_> {
         compare(&mut sight.drift, "/autostart", json!(spec.autostart), json!(found.autostart));
         compare(&mut sight.drift, "/running", json!(spec.running), json!(found.active.is_some()));
         if let Some(active) = found.active.as_ref().filter(|_| spec.running && sight.drift.is_empty()) {
-            let fields: Vec<String> = wanted.differences(&read(active)?).into_iter().map(|field| field.path).collect();
-            if !fields.is_empty() {
-                let fields = fields.join(", ");
-                match spec.restart {
-                    Restart::Allowed => compare(&mut sight.drift, "/restart", json!("as it is defined"), json!(fields)),
-                    Restart::Never => sight.waits = Some(format!("{fields}: it has the change from its next start on (restart: never)")),
-                }
-            }
+            self.running(spec, &Live::new(&wanted, &self.external, &read(active)?), &mut sight);
         }
         if sight.waits.is_none() {
             sight.waits = self.unready(spec, &found.addresses).await;
@@ -303,6 +297,30 @@ impl Case<'_> {
         let more = more.into_iter().filter_map(|(name, value)| Some((name, json!(value?))));
         sight.outputs.extend(outputs(more));
         Ok(self.seen(Label::of(&inactive).as_ref(), sight))
+    }
+
+    /// How a running guest is seen that is otherwise than it is defined.
+    fn running(&self, spec: &DomainSpec, live: &Live, sight: &mut Sight) {
+        let mut cold: Vec<String> = live.cold.iter().map(|field| field.path.clone()).collect();
+        if live.hot.is_empty() {
+            self.site.asked.forget(&self.external);
+        } else {
+            let fields = live.hot.iter().map(|(field, _)| field);
+            let paths: Vec<&str> = fields.clone().map(|field| field.path.as_str()).collect();
+            match self.site.asked.progress(&self.external, live) {
+                Progress::New => sight.drift.extend(fields.cloned()),
+                Progress::Asked => sight.waits = Some(format!("{}: the guest was asked for it", paths.join(", "))),
+                Progress::Failed(why) => cold.push(format!("{} ({why})", paths.join(", "))),
+            }
+        }
+        if cold.is_empty() || !sight.drift.is_empty() {
+            return;
+        }
+        let fields = cold.join(", ");
+        match spec.restart {
+            Restart::Allowed => compare(&mut sight.drift, "/restart", json!("as it is defined"), json!(fields)),
+            Restart::Never => sight.waits = Some(format!("{fields}: it has the change from its next start on (restart: never)")),
+        }
     }
 
     /// Why a domain is not ready yet.

@@ -244,6 +244,20 @@ pub(crate) struct InterfaceSpec {
     pub(crate) mac: Option<String>,
 }
 
+/// What a guest is started with without its firmware's search for it: an operating system's kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KernelSpec {
+    /// The path that a libvirt/volume (raw) with the kernel in it gives.
+    pub(crate) image: Text,
+    /// The path that a libvirt/volume (raw) with the first file system in it gives.
+    #[serde(default)]
+    pub(crate) initrd: Option<Text>,
+    /// What the kernel is told, word by word.
+    #[serde(default)]
+    pub(crate) arguments: Vec<Text>,
+}
+
 /// Whether a running guest may be stopped for a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -273,8 +287,14 @@ pub(crate) enum Ready {
 pub(crate) struct DomainSpec {
     /// How many virtual CPUs it has.
     pub(crate) cpus: u32,
+    /// How many it can be given while it runs; it counts as many. Without it: as many as it has.
+    #[serde(default)]
+    pub(crate) max_cpus: Option<u32>,
     /// Its memory, in MiB.
     pub(crate) memory_mib: u64,
+    /// How much it can be given while it runs, in MiB; it counts as much. Without it: as much as it has.
+    #[serde(default)]
+    pub(crate) max_memory_mib: Option<u64>,
     /// What it runs on.
     #[serde(default)]
     pub(crate) virtualization: Virtualization,
@@ -284,6 +304,9 @@ pub(crate) struct DomainSpec {
     /// What starts it.
     #[serde(default)]
     pub(crate) firmware: Firmware,
+    /// A kernel that is started at once. Without it: what is found by `boot`.
+    #[serde(default)]
+    pub(crate) kernel: Option<KernelSpec>,
     /// What it is started from, in this order.
     #[serde(default = "boot")]
     pub(crate) boot: Vec<Boot>,
@@ -309,6 +332,9 @@ pub(crate) struct DomainSpec {
     /// When it counts as ready. Without it: as soon as it runs.
     #[serde(default)]
     pub(crate) ready: Option<Ready>,
+    /// More of its definition, as a `<domain>` of libvirt's XML: of what stays within the guest.
+    #[serde(default)]
+    pub(crate) xml: Option<String>,
 }
 
 fn boot() -> Vec<Boot> {
@@ -349,6 +375,40 @@ pub(crate) fn schemas() -> BTreeMap<Kind, Value> {
         (kind("cloud-init"), schemars::schema_for!(SeedSpec).to_value()),
         (kind("domain"), schemars::schema_for!(DomainSpec).to_value()),
     ])
+}
+
+impl DomainSpec {
+    /// The most virtual CPUs that it can have while it runs.
+    pub(crate) fn most_cpus(&self) -> u32 {
+        self.max_cpus.unwrap_or(self.cpus)
+    }
+
+    /// The most memory that it can have while it runs, in MiB.
+    pub(crate) fn most_memory(&self) -> u64 {
+        self.max_memory_mib.unwrap_or(self.memory_mib)
+    }
+
+    /// Everything in it that may be a reference.
+    pub(crate) fn texts_mut(&mut self) -> impl Iterator<Item = &mut Text> {
+        let disks = self.disks.iter_mut().map(|disk| &mut disk.volume);
+        let interfaces = self.interfaces.iter_mut().map(|interface| &mut interface.network);
+        let kernel = self.kernel.iter_mut().flat_map(|kernel| {
+            let paths = std::iter::once(&mut kernel.image).chain(&mut kernel.initrd);
+            paths.chain(&mut kernel.arguments)
+        });
+        disks.chain(interfaces).chain(kernel)
+    }
+
+    /// Every path of a volume in it, with the field that it stands in.
+    pub(crate) fn paths(&self) -> Vec<(String, &Text)> {
+        let disks = self.disks.iter().enumerate();
+        let mut all: Vec<(String, &Text)> = disks.map(|(index, disk)| (format!("disks/{index}/volume"), &disk.volume)).collect();
+        if let Some(kernel) = &self.kernel {
+            all.push(("kernel/image".to_owned(), &kernel.image));
+            all.extend(kernel.initrd.as_ref().map(|initrd| ("kernel/initrd".to_owned(), initrd)));
+        }
+        all
+    }
 }
 
 impl InterfaceSpec {

@@ -24,8 +24,45 @@ pub(crate) enum Ask {
         name: String,
         on: bool,
     },
+    /// Gives a device to a running guest.
+    AttachDevice {
+        name: String,
+        xml: String,
+    },
+    /// Asks a running guest to let go of a device.
+    DetachDevice {
+        name: String,
+        xml: String,
+    },
+    /// Changes what a device of a running guest stands for.
+    UpdateDevice {
+        name: String,
+        xml: String,
+    },
+    /// Asks a running guest to use so much of its memory.
+    SetMemory {
+        name: String,
+        kib: u64,
+    },
+    /// Gives so many virtual CPUs to a running guest.
+    SetCpus {
+        name: String,
+        count: u32,
+    },
+    /// Makes a volume larger that a running guest has.
+    ResizeDisk {
+        name: String,
+        path: String,
+        bytes: u64,
+    },
     DefineNetwork {
         xml: String,
+    },
+    /// Changes the addresses that a running network hands out: what is no longer, and what is.
+    UpdateRange {
+        name: String,
+        old: Option<String>,
+        new: Option<String>,
     },
     StartNetwork(String),
     StopNetwork(String),
@@ -62,6 +99,8 @@ pub(crate) enum Ask {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Answer {
     Seen(Box<Seen>),
+    /// It goes on: so many bytes are sent.
+    Sent(u64),
     Done,
     /// What was named is not there.
     Missing,

@@ -55,7 +55,7 @@ impl Subject for Yard {
         }
     }
 
-    fn amended(&self, resource: &Resource) -> Resource {
+    fn amended(&self, resource: &Resource) -> Option<Resource> {
         let mut amended = resource.clone();
         amended.spec = serde_json::from_value(match self.kind {
             Kind::Directory => json!({ "mode": "0700" }),
@@ -63,7 +63,7 @@ impl Subject for Yard {
             Kind::Service => json!({ "command": ["sleep", "601"], "env": { "A": "1" } }),
         })
         .unwrap();
-        amended
+        Some(amended)
     }
 
     async fn disturb(&self, resource: &Resource) -> String {

@@ -10,6 +10,7 @@ mod error;
 mod floor;
 mod handover;
 mod history;
+mod hosts;
 mod import;
 mod ledger;
 mod life;

@@ -51,6 +51,7 @@ pub(crate) async fn run(global: &Global, example: Option<&Path>, until: Until) -
     let story = Story::read(&folder).map_err(unusable)?;
     let members = Network::read(&folder).map_err(unusable)?.members;
     let network = Network {
+        folder: None,
         channels: vec![NetworkChannel {
             name: story.market.clone(),
             members: members.iter().map(|member| member.name.clone()).collect(),

@@ -1,12 +1,11 @@
 //! `up`: an embedded ledger, the members of an example, what they agree on and order, and one Charter for each of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use embedded::{MemberSpec, NetworkSpec, Server};
-use kubernetes::KubernetesConfig;
 use ledger_sync::Ledger;
 use providers::machine::{Command, Machine, MachineConfig};
 use state::git::Store;
@@ -15,7 +14,7 @@ use state::ids::{Channel, MemberId};
 use super::error::{CliError, Doing, Exit};
 use super::progress::Progress;
 use super::standing::{self, Standing};
-use super::{Global, access, output, serve, submit, targets};
+use super::{Global, access, hosts, output, serve, submit, targets};
 use crate::config::{Config, LedgerConfig};
 use crate::discovery::Pattern;
 use crate::document::Document;
@@ -209,14 +208,13 @@ impl Up<'_> {
             peers: Vec::new(),
             witness: None,
         };
-        let cluster = self.cluster(&member.name);
         let config = match present {
             // What the member's engineer has changed stays; only where the ledger is follows the ledger.
-            Ok(config) if config.ledger == ledger && (config.kubernetes.is_some() || cluster.is_none()) => return Ok(config),
             Ok(mut config) => {
+                let follows = config.ledger != ledger;
                 config.ledger = ledger;
-                if config.kubernetes.is_none() {
-                    config.kubernetes = cluster.transpose()?;
+                if !hosts::complete(&mut config, self.network, &member.name)? && !follows {
+                    return Ok(config);
                 }
                 config
             }
@@ -227,36 +225,13 @@ impl Up<'_> {
                     .doing("the member's machine can't be prepared")?;
                 let mut new = Config::new(&folder, member.name.clone(), ledger, Some(config));
                 new.service.interval_seconds = INTERVAL_SECONDS;
-                new.kubernetes = cluster.transpose()?;
+                hosts::complete(&mut new, self.network, &member.name)?;
                 new
             }
             Err(error) => return Err(CliError::new("the member's configuration can't be used").because(error)),
         };
         config.write().doing(format!("cannot write {}", path.display()))?;
         Config::read(&path).doing(format!("cannot read {}", path.display()))
-    }
-
-    /// The cluster of a member whose orders need one: the one that kubectl would use, and there the namespaces that they name.
-    fn cluster(&self, member: &MemberId) -> Option<Result<KubernetesConfig, CliError>> {
-        let mut kinds = BTreeSet::new();
-        let mut namespaces = BTreeSet::new();
-        for channel in &self.network.channels {
-            for transaction in channel.transactions.iter().filter(|transaction| transaction.by == *member) {
-                let Document::Order(resources) = &transaction.document else {
-                    continue;
-                };
-                for resource in resources.iter().filter(|resource| resource.kind.provider() == "kubernetes") {
-                    kinds.insert(&resource.kind);
-                    namespaces.extend(kubernetes::namespaces(resource, &channel.name));
-                }
-            }
-        }
-        let first = kinds.first()?;
-        Some(match kubeconfig() {
-            Some(kubeconfig) => Ok(KubernetesConfig::new(kubeconfig, namespaces)),
-            None => Err(CliError::new(format!("{member} orders {first}, and there is no cluster for it"))
-                .next("name a kubeconfig file in KUBECONFIG, or leave that order out of network.yaml")),
-        })
     }
 
     fn channels(&self) {
@@ -341,20 +316,6 @@ fn said_by(channel: &Channel, member: &MemberId, said: &Said) {
     if let Said::Committed { .. } | Said::Waiting { .. } = said {
         output::note(&format!("  {channel}  {member}: {}", submit::line(said)));
     }
-}
-
-/// The file that kubectl would use.
-fn kubeconfig() -> Option<PathBuf> {
-    let named = std::env::var_os("KUBECONFIG").filter(|text| !text.is_empty());
-    let candidates: Vec<PathBuf> = match named {
-        Some(named) => std::env::split_paths(&named).collect(),
-        None => std::env::var_os("HOME")
-            .map(|home| Path::new(&home).join(".kube/config"))
-            .into_iter()
-            .collect(),
-    };
-    let found = candidates.into_iter().find(|path| path.is_file())?;
-    std::path::absolute(found).ok()
 }
 
 /// The example's machine: a root below the member's folder, and the one command that the example's orders name.

@@ -45,10 +45,10 @@ impl Subject for Manifests {
         manifest(name, &[config_map(name, &json!({ "colour": "red", "size": "1" })), service])
     }
 
-    fn amended(&self, resource: &Resource) -> Resource {
+    fn amended(&self, resource: &Resource) -> Option<Resource> {
         let mut spec = resource.spec.to_value();
         spec["objects"][0]["data"]["size"] = json!("2");
-        crate::stage::with(resource.name.as_str(), &spec)
+        Some(crate::stage::with(resource.name.as_str(), &spec))
     }
 
     async fn disturb(&self, resource: &Resource) -> String {

@@ -115,7 +115,7 @@ fn a_guest_runs_from_an_image_and_stays_as_it_was_ordered() {
         assert_eq!(stage.drift(resource), [path], "{words:?}");
         stage.make(resource);
     };
-    change(&["setvcpus", &name, "2", "--config", "--maximum"], &guest.domain, "/cpus");
+    change(&["setvcpus", &name, "2", "--config", "--maximum"], &guest.domain, "/max_cpus");
     change(&["setmem", &name, "32M", "--config"], &guest.domain, "/memory_mib");
     change(&["autostart", &name, "--disable"], &guest.domain, "/autostart");
     change(
@@ -196,7 +196,7 @@ fn what_needs_a_restart_waits_for_it_unless_the_order_allows_it() {
 
 #[test]
 fn volumes_grow_and_never_shrink_and_a_part_is_never_used() {
-    let Some(stage) = Stage::new("volumes") else { return };
+    let Some(mut stage) = Stage::new("volumes") else { return };
     stage.make(&resource("pool", "disks", &json!({ "path": format!("{}/disks", stage.pools()) })));
     let pool = stage.external("disks");
     let volume = |mib: u64| resource("volume", "data", &json!({ "pool": pool, "capacity_mib": mib }));
@@ -239,10 +239,8 @@ fn volumes_grow_and_never_shrink_and_a_part_is_never_used() {
     std::fs::write(&record, text.replace("\"whole\":true", "\"whole\":false")).unwrap();
     let file = format!("{}/disks/volumes.image.raw", stage.pools());
     std::fs::write(&file, b"a part").unwrap();
-    let again = Stage {
-        provider: crate::stage::provider(&stage.host, &stage.host.folder().join("records")),
-        ..stage
-    };
+    stage.renew();
+    let again = stage;
     assert!(again.drift(&image).contains(&"/content".to_owned()));
     again.make(&image);
     assert_eq!(std::fs::read(&file).unwrap().len(), 1024 * 1024);

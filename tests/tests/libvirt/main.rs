@@ -5,5 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "tests and what they share")]
 
 mod conforms;
+mod faults;
 mod guests;
+mod live;
+mod reports;
 mod stage;

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use libvirt::{Helper, Libvirt, LibvirtConfig};
-use providers::{Applied, Provider, Scope, Wanted};
+use providers::{Applied, Deleted, Provider, Scope, Wanted};
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use state::observation::Observation;
-use state::resource::Resource;
+use state::resource::{Outputs, Resource};
 use tests::hypervisor::Hypervisor;
 use tests::world::binary;
 
@@ -22,6 +23,7 @@ impl Stage {
     /// Starts it; none when something is missing. What bridges are called is a function of the channel: each test has its own.
     pub(crate) fn new(channel: &'static str) -> Option<Self> {
         let host = Hypervisor::start()?;
+        host.enter();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -34,6 +36,11 @@ impl Stage {
             channel,
         };
         Some(stage)
+    }
+
+    /// Puts another provider in the place of the one that is there, as after a Charter's death.
+    pub(crate) fn renew(&mut self) {
+        self.provider = provider(&self.host, &self.host.folder().join("records"));
     }
 
     pub(crate) fn scope(&self) -> Scope {
@@ -52,6 +59,22 @@ impl Stage {
         self.host.folder().join("pools").display().to_string()
     }
 
+    /// Stops a process of the host's, or lets it go on.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let daemon = Pid::from_raw(self.host.daemon().unwrap()).unwrap();
+        rustix::process::kill_process(daemon, signal).unwrap();
+    }
+
+    /// Stops the daemon for longer than its deadline.
+    pub(crate) fn hang(&self) {
+        self.signal(Signal::STOP);
+        let daemon = Pid::from_raw(self.host.daemon().unwrap()).unwrap();
+        std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_secs(7));
+            let _ = rustix::process::kill_process(daemon, Signal::CONT);
+        });
+    }
+
     pub(crate) fn see(&self, resource: &Resource) -> Observation {
         let wanted = Wanted::of(resource);
         let mut seen = self.runtime.block_on(self.provider.observe(&self.scope(), &[wanted]));
@@ -65,12 +88,12 @@ impl Stage {
 
     /// Does what passes do until it is in sync.
     #[track_caller]
-    pub(crate) fn make(&self, resource: &Resource) {
+    pub(crate) fn make(&self, resource: &Resource) -> Outputs {
         let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
         loop {
             let seen = self.see(resource);
             if seen.in_sync() {
-                return;
+                return seen.outputs().cloned().unwrap_or_default();
             }
             let done = match &seen {
                 Observation::Pending { .. } => Ok(None),
@@ -79,6 +102,20 @@ impl Stage {
             assert!(std::time::Instant::now() < end, "{}: {seen:?} {done:?}", resource.name);
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
+    }
+
+    /// Does what passes do until it is gone.
+    #[track_caller]
+    pub(crate) fn remove(&self, resource: &Resource) {
+        let external = self.external(resource.name.as_str());
+        let scope = self.scope();
+        tests::until("it is gone", || {
+            let done = self.provider.delete(&scope, &resource.kind, &resource.name, &external);
+            match self.runtime.block_on(done) {
+                Ok(Deleted::Gone) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
     }
 
     /// The one field that differs.
