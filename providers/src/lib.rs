@@ -156,6 +156,13 @@ pub struct Script {
     pub bytes: Vec<u8>,
 }
 
+/// Another tool that makes things of the same sort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// Vagrant, by a Vagrantfile.
+    Vagrant,
+}
+
 /// A resource can't be made by this provider on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Invalid {
@@ -217,6 +224,12 @@ pub trait Provider: Send + Sync {
 
     /// Renders what will be run. Pure: the same input gives the same bytes. References may stand for values.
     fn render(&self, scope: &Scope, resource: &Resource) -> Result<Vec<Script>, Invalid>;
+
+    /// Renders those of its resources that another tool can make, in that tool's words; none: there is no such resource. Charter runs
+    /// none of it.
+    fn translate(&self, _tool: Tool, _scope: &Scope, _resources: &[Resource]) -> Option<Result<Script, Invalid>> {
+        None
+    }
 
     /// Observes all wanted resources, and finds owned objects that are not among them. What can't be seen is `Unknown`. What is carried
     /// here and still another channel's is `Pending`; once that has let go of it it is there and not owned, for the plan to adopt.

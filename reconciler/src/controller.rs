@@ -10,7 +10,7 @@ use std::time::Duration;
 use ledger_sync::Ledger;
 use ledger_sync::reports::{self, Recording, SignedReportError};
 use policies::{Denial, LocalPolicy};
-use providers::{Orphan, Scope, Script, Wanted};
+use providers::{Orphan, Scope, Script, Tool, Wanted};
 use state::agreement::Agreement;
 use state::canonical::{CanonicalError, Digest};
 use state::desired::{DesiredState, Rejection};
@@ -21,6 +21,7 @@ use state::inventory::Inventory;
 use state::observation::Observation;
 use state::plan::{Action, Base, Finding, Plan};
 use state::report::{Condition, ResourceStatus};
+use state::resource::Resource;
 use state::rules::Verdict;
 use state::time::Timestamp;
 use thiserror::Error;
@@ -596,15 +597,28 @@ impl Controller {
                 };
                 Rendered {
                     name: name.clone(),
-                    kind: resource.kind.clone(),
                     scripts: match self.settings.registry.for_kind(&resource.kind) {
                         Some(provider) => provider.render(&self.scope, &resource).map_err(|invalid| invalid.to_string()),
                         None => Err(format!("no provider of this Charter makes {}: configure one", resource.kind)),
                     },
+                    resource,
                     open,
                 }
             })
             .collect())
+    }
+
+    /// The same resources in the words of another tool, as far as it can make them.
+    pub fn translate(&self, tool: Tool, resources: &[Resource]) -> Vec<Result<Script, String>> {
+        let mut by_provider: BTreeMap<&str, Vec<Resource>> = BTreeMap::new();
+        for resource in resources {
+            by_provider.entry(resource.kind.provider()).or_default().push(resource.clone());
+        }
+        let translated = by_provider.values().filter_map(|all| {
+            let provider = self.settings.registry.for_kind(&all.first()?.kind)?;
+            provider.translate(tool, &self.scope, all)
+        });
+        translated.map(|script| script.map_err(|invalid| invalid.to_string())).collect()
     }
 }
 
@@ -613,8 +627,8 @@ impl Controller {
 pub struct Rendered {
     /// The resource.
     pub name: ResourceName,
-    /// What it is.
-    pub kind: Kind,
+    /// What it asks for, with the values that are known.
+    pub resource: Resource,
     /// The scripts, or why there are none.
     pub scripts: Result<Vec<Script>, String>,
     /// Which value is not known yet, in words.

@@ -75,6 +75,7 @@ impl Hypervisor {
             std::fs::create_dir_all(&own).expect("the folder was just made");
             script += &format!("mkdir -p {place}\nmount --bind {} {place}\n", own.display());
         }
+        script += "mkdir -p /var/log/libvirt/qemu\n";
         let qemu = "user = \"root\"\ngroup = \"root\"\nsecurity_driver = \"none\"\nnamespaces = []\n";
         write("own/etc/libvirt/qemu.conf", qemu.to_owned());
         write(

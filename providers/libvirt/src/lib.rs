@@ -24,6 +24,7 @@ mod network;
 mod observe;
 mod spec;
 mod storage;
+mod vagrant;
 mod wire;
 mod xml;
 
@@ -41,7 +42,7 @@ use state::observation::FieldDrift;
 use state::resource::{Origin, Resource};
 
 use providers::secrets::SecretError;
-use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Scope, Script, Wanted, chain};
+use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Scope, Script, Tool, Wanted, chain};
 
 use self::client::Client;
 pub use self::client::Helper;
@@ -193,6 +194,12 @@ impl Provider for Libvirt {
 
     fn render(&self, scope: &Scope, resource: &Resource) -> Result<Vec<Script>, Invalid> {
         apply::render(&self.site, scope, resource)
+    }
+
+    fn translate(&self, tool: Tool, scope: &Scope, resources: &[Resource]) -> Option<Result<Script, Invalid>> {
+        match tool {
+            Tool::Vagrant => vagrant::render(&self.site, scope, resources),
+        }
     }
 
     async fn observe(&self, scope: &Scope, wanted: &[Wanted<'_>]) -> Observed {

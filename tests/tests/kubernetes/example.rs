@@ -10,19 +10,6 @@ use crate::stage::Stage;
 
 const NAMESPACE: &str = "smart-city-breeze";
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).unwrap();
-        }
-    }
-}
-
 /// Says of every pod what a node's kubelet would: that it runs.
 async fn run_pods(admin: &Hands) {
     let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
@@ -44,7 +31,7 @@ fn one_line_of_the_example_takes_a_member_to_kubernetes() {
     let Some(stage) = Stage::new() else { return };
     let world = World::new();
     let example = world.root().join("example");
-    copy(&smart_city(), &example);
+    tests::tree::copy(&smart_city(), &example);
     let network = std::fs::read_to_string(example.join("network.yaml")).unwrap();
     let changed = network.replace("submit: v1/breeze.yaml", "submit: v1/breeze-kubernetes.yaml");
     assert_eq!(

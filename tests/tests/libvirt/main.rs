@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "tests and what they share")]
 
 mod conforms;
+mod example;
 mod faults;
 mod guests;
 mod live;
