@@ -12,6 +12,7 @@ use providers::machine::MachineConfig;
 use serde::{Deserialize, Serialize};
 use state::git::Store;
 use state::ids::{Channel, MemberId, MspId};
+use terraform::TerraformConfig;
 use thiserror::Error;
 
 use crate::discovery::{self, Pattern};
@@ -44,6 +45,9 @@ pub struct Config {
     /// The host of its virtual machines; without it the member makes no `libvirt/…` resources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub libvirt: Option<LibvirtConfig>,
+    /// What Terraform may do for it; without it the member makes no `terraform/…` resources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terraform: Option<TerraformConfig>,
     /// How this member makes and joins channels on a Fabric network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fabric: Option<FabricConfig>,
@@ -172,6 +176,7 @@ impl Config {
             machine,
             kubernetes: None,
             libvirt: None,
+            terraform: None,
             fabric: None,
             policy: LocalPolicy::default(),
             folder: folder.to_owned(),
@@ -201,6 +206,9 @@ impl Config {
         }
         if let Some(libvirt) = &mut config.libvirt {
             libvirt.resolve(&config.folder);
+        }
+        if let Some(terraform) = &mut config.terraform {
+            terraform.resolve(&config.folder);
         }
         if let Some(fabric) = &mut config.fabric {
             fabric.resolve(&config.folder);
@@ -236,6 +244,9 @@ impl Config {
         }
         if let Some(libvirt) = &self.libvirt {
             libvirt.check()?;
+        }
+        if let Some(terraform) = &self.terraform {
+            terraform.check()?;
         }
         if let Some(fabric) = &self.fabric {
             fabric.check()?;

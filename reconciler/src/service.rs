@@ -22,6 +22,7 @@ use state::clauses::Closing;
 use state::git::{GitError, Store};
 use state::ids::{Channel, MemberId};
 use state::time::Timestamp;
+use terraform::Terraform;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -247,6 +248,9 @@ pub fn registry(config: &Config) -> Result<Registry, ServiceError> {
             source: source.into(),
         })?;
         providers.push(Arc::new(Libvirt::new(libvirt.clone(), hypervisor::helper(program))));
+    }
+    if let Some(terraform) = &config.terraform {
+        providers.push(Arc::new(Terraform::new(terraform.clone())));
     }
     Registry::new(providers).map_err(|source| ServiceError::Provider {
         member: config.member.clone(),

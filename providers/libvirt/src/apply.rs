@@ -28,7 +28,7 @@ pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource) -> Re
         Hindrance::NotOwned(external) => ProviderError::NotOwned { external },
         hindrance => failed("make", &external, hindrance),
     };
-    let seen = site.client.look().await.map_err(|trouble| make(trouble.into()))?;
+    let seen = look(site, &external, &typed).await.map_err(make)?;
     let work = Work {
         site,
         scope,
@@ -47,7 +47,7 @@ pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource) -> Re
     if let Some(why) = done.map_err(make)? {
         return Ok(Applied::Pending { external, why });
     }
-    let seen = site.client.look().await.map_err(|trouble| make(trouble.into()))?;
+    let seen = look(site, &external, &typed).await.map_err(make)?;
     let observed = observe::look(site, scope, &seen, resource).await;
     Ok(match observed.map_err(|why| make(Hindrance::Invalid(why)))? {
         Observation::Present { drift, outputs, .. } if drift.is_empty() => Applied::Done { external, outputs },
@@ -64,6 +64,19 @@ pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource) -> Re
             why: "it is not there yet".into(),
         },
     })
+}
+
+/// Looks at what one resource is about.
+async fn look(site: &Site, external: &str, typed: &Typed) -> Result<Seen, Hindrance> {
+    let pool = match typed {
+        // Who uses it matters.
+        Typed::Network(_) => return Ok(site.client.look().await?),
+        Typed::Volume(VolumeSpec { pool, .. }) | Typed::Seed(SeedSpec { pool, .. }) => {
+            Some(literal("pool", pool).map_err(Hindrance::Invalid)?)
+        }
+        Typed::Pool(_) | Typed::Domain(_) => None,
+    };
+    Ok(site.client.look_at(external, pool).await?)
 }
 
 /// What is made, and what was there before.
@@ -200,11 +213,11 @@ impl Work<'_> {
         if let Some(live) = self.standing(pool, &name).await? {
             let found = storage::capacity(&live);
             match wanted {
-                Some(wanted) if wanted > found => match self.user(storage::volume_path(&live))? {
+                Some(wanted) if wanted > found => match self.user(storage::volume_path(&live)).await? {
                     // Who runs with it has it open: nobody else may change it.
                     Some(domain) => {
                         let resize = Ask::ResizeDisk {
-                            name: domain.to_owned(),
+                            name: domain,
                             path: storage::volume_path(&live).to_owned(),
                             bytes: wanted,
                         };
@@ -244,13 +257,13 @@ impl Work<'_> {
     }
 
     /// The running domain that has a volume as its disk.
-    fn user(&self, path: &str) -> Result<Option<&str>, Hindrance> {
-        for domain in &self.seen.domains {
+    async fn user(&self, path: &str) -> Result<Option<String>, Hindrance> {
+        for domain in self.site.client.look().await?.domains {
             let Some(active) = &domain.active else { continue };
             let active = read(active)?;
             let mut disks = active.child("devices").into_iter().flat_map(|devices| devices.all("disk"));
             if disks.any(|disk| disk.child("source").and_then(|source| source.attribute("file")) == Some(path)) {
-                return Ok(Some(&domain.name));
+                return Ok(Some(domain.name));
             }
         }
         Ok(None)
@@ -258,7 +271,7 @@ impl Work<'_> {
 
     /// Makes a volume that was just filled as large as it is to be.
     async fn grow(&self, pool: &str, name: &str, wanted: u64) -> Result<(), Hindrance> {
-        let seen = self.site.client.look().await?;
+        let seen = self.site.client.look_at(name, Some(pool)).await?;
         let place = seen.pools.iter().find(|found| found.name == pool);
         let volume = place.and_then(|place| place.volumes.iter().find(|volume| volume.name == name));
         match volume.and_then(|volume| read(&volume.xml).ok()) {
@@ -349,14 +362,11 @@ impl Work<'_> {
         if let Some(live) = &live {
             self.may_take(Label::of(live).as_ref())?;
         }
-        for other in self.seen.domains.iter().filter(|domain| domain.name != *self.external) {
-            let definition = other.inactive.to_ascii_lowercase();
-            if let Some(mac) = wanted.macs().find(|mac| definition.contains(*mac)) {
-                return Err(Hindrance::Mac {
-                    mac: mac.to_owned(),
-                    other: other.name.clone(),
-                });
+        if wanted.macs().next().is_some() {
+            if self.site.macs.is_empty() {
+                self.site.macs.keep(&self.site.client.look().await?);
             }
+            self.site.macs.take(self.external, wanted.macs())?;
         }
         let label = Label::of_domain(self.scope, self.resource, spec);
         let differs = live.as_ref().is_none_or(|live| !wanted.differences(live).is_empty());

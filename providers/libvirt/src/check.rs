@@ -258,6 +258,10 @@ impl Checker<'_> {
             Some(Ready::Address(_) | Ready::Port(_)) if spec.interfaces.is_empty() => {
                 Err(wrong("ready: it waits for an address, and there is no interface"))
             }
+            Some(Ready::Serial(_)) if !self.config.is_local() => Err(Refusal::Denied(
+                "ready: what a guest says is read in a file on the daemon's machine, and libvirt.uri names another one: wait for an address or a port"
+                    .to_owned(),
+            )),
             Some(_) if !spec.running => Err(wrong("ready: what doesn't run is never ready")),
             _ => Ok(()),
         }

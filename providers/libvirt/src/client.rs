@@ -99,6 +99,15 @@ impl Client {
         }
     }
 
+    /// Looks at what has a name, and at a pool.
+    pub(crate) async fn look_at(&self, name: &str, pool: Option<&str>) -> Result<Seen, Trouble> {
+        let (name, pool) = (name.to_owned(), pool.map(str::to_owned));
+        match self.ask(&Ask::LookAt { name, pool }).await? {
+            Answer::Seen(seen) => Ok(*seen),
+            _ => Err(Trouble::Missing),
+        }
+    }
+
     /// Has something done.
     pub(crate) async fn do_it(&self, ask: Ask) -> Result<(), Trouble> {
         match self.ask(&ask).await? {

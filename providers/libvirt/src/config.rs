@@ -191,6 +191,12 @@ impl LibvirtConfig {
         Ok(())
     }
 
+    /// Whether the daemon is on this machine: its URI names no other.
+    pub(crate) fn is_local(&self) -> bool {
+        let rest = self.uri.split_once("://").map_or("", |(_, rest)| rest);
+        rest.split(['/', '?']).next().is_some_and(str::is_empty)
+    }
+
     pub(crate) fn deadline(&self) -> Duration {
         Duration::from_secs(self.deadline_seconds)
     }
@@ -225,6 +231,15 @@ mod tests {
             ("srv/pools/a", false),
         ] {
             assert_eq!(config.gives(Path::new(path)), given, "{path}");
+        }
+        for (uri, local) in [
+            ("qemu:///system", true),
+            ("qemu:///system?socket=/run/a", true),
+            ("qemu+ssh://root@host/system", false),
+            ("qemu+tls://host:16514/system?no_verify=1", false),
+        ] {
+            config.uri = uri.to_owned();
+            assert_eq!(config.is_local(), local, "{uri}");
         }
         config.pools.insert("relative".into());
         assert!(config.check().is_err());

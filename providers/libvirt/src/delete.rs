@@ -42,6 +42,20 @@ fn find<'a>(site: &Site, scope: &Scope, seen: &'a Seen, name: &ResourceName, ext
     })
 }
 
+/// Looks at what has an external name, and at the pool that it is in.
+async fn look(site: &Site, external: &str) -> Result<Seen, Hindrance> {
+    let place = site.label(external)?.and_then(|label| label.place);
+    let seen = site
+        .client
+        .look_at(external, place.as_ref().map(|place| place.pool.as_str()))
+        .await?;
+    match seen.networks.is_empty() {
+        true => Ok(seen),
+        // Who uses it matters.
+        false => Ok(site.client.look().await?),
+    }
+}
+
 /// Deletes what was made for a resource.
 pub(crate) async fn delete(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<Deleted, ProviderError> {
     let done = deleted(site, scope, name, external).await;
@@ -52,7 +66,7 @@ pub(crate) async fn delete(site: &Site, scope: &Scope, name: &ResourceName, exte
 }
 
 async fn deleted(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<Option<String>, Hindrance> {
-    let seen = site.client.look().await?;
+    let seen = look(site, external).await?;
     match find(site, scope, &seen, name, external)? {
         Thing::Nothing => Ok(None),
         Thing::Domain(domain, label) => {
@@ -126,7 +140,7 @@ pub(crate) async fn stop(site: &Site, external: &str, patience: Duration) -> Res
                 // Without an operating system nobody hears it, and the daemon says that all is well.
                 site.client.undo(Ask::ShutDomain(external.to_owned())).await?;
             }
-            let seen = site.client.look().await?;
+            let seen = site.client.look_at(external, None).await?;
             let runs = seen.domains.iter().any(|domain| domain.name == external && domain.active.is_some());
             if runs {
                 return Ok(Some(format!("its guest is stopping, within {} s", patience.as_secs())));
@@ -145,7 +159,7 @@ pub(crate) async fn release(site: &Site, scope: &Scope, name: &ResourceName, ext
 }
 
 async fn released(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<(), Hindrance> {
-    let seen = site.client.look().await?;
+    let seen = look(site, external).await?;
     let without = |text: &str| -> Result<String, Hindrance> {
         let mut definition = Element::read(text).map_err(|error| Hindrance::Invalid(error.to_string()))?;
         relabel(&mut definition, None);

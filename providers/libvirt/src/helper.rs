@@ -91,6 +91,10 @@ fn call(connection: &Connect, agents: &mut Agents, ask: Ask, sent: &dyn Fn(u64) 
     let pool = |name: &str| StoragePool::lookup_by_name(connection, name);
     match ask {
         Ask::Look => return Ok(Answer::Seen(Box::new(look(connection, agents)?))),
+        Ask::LookAt { name, pool } => {
+            agents.begin();
+            return Ok(Answer::Seen(Box::new(look_at(connection, agents, &name, pool.as_deref())?)));
+        }
         Ask::DefineDomain { xml } => {
             Domain::define_xml_flags(connection, &xml, sys::VIR_DOMAIN_DEFINE_VALIDATE)?;
         }
@@ -229,9 +233,8 @@ fn upload(connection: &Connect, volume: &StorageVol, from: &Path, told: &dyn Fn(
 
 fn look(connection: &Connect, agents: &mut Agents) -> Result<Seen, Error> {
     agents.begin();
-    let capabilities = connection.get_capabilities()?;
     let mut seen = Seen {
-        kvm: capabilities.contains("<domain type='kvm'"),
+        kvm: has_kvm(connection)?,
         ..Seen::default()
     };
     // What one call tells of all of them is not asked of each.
@@ -248,6 +251,30 @@ fn look(connection: &Connect, agents: &mut Agents) -> Result<Seen, Error> {
         seen.pools.extend(unless_missing(look_at_pool(&pool))?);
     }
     Ok(seen)
+}
+
+fn look_at(connection: &Connect, agents: &mut Agents, name: &str, pool: Option<&str>) -> Result<Seen, Error> {
+    let mut seen = Seen {
+        kvm: has_kvm(connection)?,
+        ..Seen::default()
+    };
+    let mut domain = || {
+        let domain = Domain::lookup_by_name(connection, name)?;
+        let autostart = domain.get_autostart()?.then(|| name.to_owned()).into_iter().collect();
+        look_at_domain(&domain, &autostart, agents)
+    };
+    seen.domains.extend(unless_missing(domain())?);
+    let network = Network::lookup_by_name(connection, name).and_then(|network| look_at_network(&network));
+    seen.networks.extend(unless_missing(network)?);
+    for name in pool.into_iter().chain([name]) {
+        let pool = StoragePool::lookup_by_name(connection, name).and_then(|pool| look_at_pool(&pool));
+        seen.pools.extend(unless_missing(pool)?);
+    }
+    Ok(seen)
+}
+
+fn has_kvm(connection: &Connect) -> Result<bool, Error> {
+    Ok(connection.get_capabilities()?.contains("<domain type='kvm'"))
 }
 
 fn unless_missing<T>(seen: Result<T, Error>) -> Result<Option<T>, Error> {

@@ -19,6 +19,7 @@ pub mod helper;
 mod label;
 mod listen;
 mod live;
+mod macs;
 mod names;
 mod network;
 mod observe;
@@ -50,6 +51,7 @@ pub use self::config::{LibvirtConfig, Range};
 use self::label::{Label, Labels};
 use self::listen::Listener;
 use self::live::Asked;
+use self::macs::Macs;
 use self::spec::SeedSpec;
 
 /// Makes networks, volumes and virtual machines on one host.
@@ -67,6 +69,8 @@ pub(crate) struct Site {
     stops: Mutex<BTreeMap<String, Instant>>,
     /// What guests were asked for while they run.
     asked: Asked,
+    /// Whose interfaces' addresses are whose.
+    macs: Macs,
 }
 
 /// Why something can't be done right now.
@@ -167,6 +171,7 @@ impl Libvirt {
                 labels: Mutex::default(),
                 stops: Mutex::default(),
                 asked: Asked::default(),
+                macs: Macs::default(),
             }),
         }
     }

@@ -31,6 +31,7 @@ const LOG: u64 = 1024 * 1024;
 /// Looks at all wanted resources, and for owned things that none of them names.
 pub(crate) async fn observe(site: &Site, scope: &Scope, wanted: &[Wanted<'_>]) -> Result<Observed, Hindrance> {
     let seen = site.client.look().await?;
+    site.macs.keep(&seen);
     let mut observed = Observed::default();
     for one in wanted {
         let origin = Origin::of(&scope.channel, one.name, one.origin);

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Ask {
     /// Looks at everything at once.
     Look,
+    /// Looks at what has a name, and at a pool: nothing else is seen.
+    LookAt {
+        name: String,
+        pool: Option<String>,
+    },
     DefineDomain {
         xml: String,
     },

@@ -9,5 +9,6 @@ mod example;
 mod faults;
 mod guests;
 mod live;
+mod remote;
 mod reports;
 mod stage;

@@ -130,8 +130,13 @@ impl Stage {
 
 /// A provider on a host, which remembers what it made in a folder.
 pub(crate) fn provider(host: &Hypervisor, records: &Path) -> Libvirt {
+    provider_at(host, &host.uri(), records)
+}
+
+/// A provider on a host that is reached in some way.
+pub(crate) fn provider_at(host: &Hypervisor, uri: &str, records: &Path) -> Libvirt {
     let config: LibvirtConfig = serde_json::from_value(json!({
-        "uri": host.uri(), "pools": [host.folder().join("pools")], "networks": ["10.77.0.0/16"], "images": host.folder().join("images"),
+        "uri": uri, "pools": [host.folder().join("pools")], "networks": ["10.77.0.0/16"], "images": host.folder().join("images"),
         "logs": host.folder().join("logs"), "records": records, "deadline_seconds": 5,
     }))
     .unwrap();

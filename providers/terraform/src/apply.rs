@@ -1,0 +1,159 @@
+//! Carrying out plans that were shown, and taking down what was made.
+
+use state::ids::ResourceName;
+use state::resource::Resource;
+
+use providers::{Applied, Deleted, ProviderError, Scope, Script, failed};
+
+use crate::engine::now;
+use crate::record::Record;
+use crate::render::{CONFIGURATION, Rendered, VARIABLES, render};
+use crate::workspace::{Outcome, Workspace};
+use crate::{Hindrance, Site, check, external};
+
+/// Renders what the engine is given. A secret's value stands nowhere in it.
+pub(crate) fn scripts(rendered: &Rendered, name: &ResourceName) -> Vec<Script> {
+    let script = |file: &str, text: &String| Script {
+        name: format!("{name}.{file}"),
+        bytes: text.clone().into_bytes(),
+    };
+    vec![
+        script(CONFIGURATION, &rendered.configuration),
+        script(VARIABLES, &rendered.variables),
+    ]
+}
+
+/// Applies one resource.
+pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError> {
+    let spec = check::read(&site.config, resource)?;
+    let external = external(&resource.origin(&scope.channel));
+    let rendered = render(&site.config, &external, &spec);
+    match applied(site, scope, resource, &external, &rendered).await {
+        Ok(applied) => Ok(applied),
+        Err(Hindrance::NotOwned) => Err(ProviderError::NotOwned { external }),
+        Err(hindrance) => Err(failed("make", &external, hindrance)),
+    }
+}
+
+async fn applied(site: &Site, scope: &Scope, resource: &Resource, external: &str, rendered: &Rendered) -> Result<Applied, Hindrance> {
+    let workspace = Workspace::new(site, external, &rendered.secrets);
+    let pending = |why: String| {
+        Ok(Applied::Pending {
+            external: external.to_owned(),
+            why,
+        })
+    };
+    let present = site.records.get(external)?;
+    let adopts = providers::adopts(resource);
+    match &present {
+        Some(record) if record.is_ours(scope, &resource.name) => {}
+        Some(record) if adopts => return Err(Hindrance::Anothers(record.owner())),
+        Some(_) => return Err(Hindrance::NotOwned),
+        None if workspace.is_there() && !adopts => return Err(Hindrance::NotOwned),
+        None => {}
+    }
+    if let Some(why) = workspace.going_on() {
+        return pending(why);
+    }
+    let was_ours = present.is_some();
+    let before = present.unwrap_or_else(|| Record::new(scope, resource));
+    let mut record = Record {
+        on_retire: resource.on_retire,
+        secrets: rendered.secrets.clone(),
+        ..before
+    };
+    // Whose it is stands before anything is made.
+    site.records.put(external, &record)?;
+    workspace.prepare(rendered, &mut record).await?;
+    site.records.put(external, &record)?;
+    let inputs = workspace.inputs(rendered);
+    let shown = workspace.is_planned(&inputs);
+    let mut outputs = None;
+    let mut changes = shown;
+    if !shown {
+        match workspace.plan(&inputs, false).await? {
+            Outcome::Same(plan) => outputs = Some(plan.outputs()),
+            Outcome::Changes(plan) => {
+                // What a backend has under this name already is somebody's.
+                if !was_ours && !adopts && !plan.only_creates() {
+                    workspace.remove()?;
+                    site.records.remove(external)?;
+                    return Err(Hindrance::NotOwned);
+                }
+                if !plan.destroyed().is_empty() {
+                    return pending(format!(
+                        "its plan destroys {}, which no plan has shown yet: the next pass does",
+                        plan.destroyed().join(", ")
+                    ));
+                }
+                changes = true;
+            }
+        }
+    }
+    if changes {
+        // Until it is done wholly, what was applied is not known.
+        record.checked = None;
+        site.records.put(external, &record)?;
+        if let Some(why) = workspace.apply().await? {
+            return pending(why);
+        }
+    }
+    let outputs = match outputs {
+        Some(outputs) => outputs,
+        None => workspace.outputs().await?,
+    };
+    record.applied = Some(inputs);
+    record.checked = Some(now());
+    record.outputs = outputs.clone();
+    site.records.put(external, &record)?;
+    Ok(Applied::Done {
+        external: external.to_owned(),
+        outputs,
+    })
+}
+
+/// Destroys what was made for a resource.
+pub(crate) async fn delete(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<Deleted, ProviderError> {
+    let done = deleted(site, scope, name, external).await;
+    Ok(match done.map_err(|hindrance| failed("delete", external, hindrance))? {
+        Some(why) => Deleted::Pending { why },
+        None => Deleted::Gone,
+    })
+}
+
+async fn deleted(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<Option<String>, Hindrance> {
+    let Some(record) = site.records.get(external)?.filter(|record| record.is_ours(scope, name)) else {
+        return Ok(None);
+    };
+    let workspace = Workspace::new(site, external, &record.secrets);
+    if let Some(why) = workspace.going_on() {
+        return Ok(Some(why));
+    }
+    let kept_here = site.config.backend.is_none();
+    match (kept_here && !workspace.has_state(), &record.applied) {
+        // Nothing was made.
+        (true, None) => {}
+        (true, Some(_)) => return Err(Hindrance::StateGone(site.folder(external))),
+        (false, _) => {
+            if let Outcome::Changes(_) = workspace.plan("destroy", true).await?
+                && let Some(why) = workspace.apply().await?
+            {
+                return Ok(Some(why));
+            }
+        }
+    }
+    workspace.remove()?;
+    site.records.remove(external)?;
+    Ok(None)
+}
+
+/// Lets go of a workspace, and leaves it where it is.
+pub(crate) fn release(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<(), ProviderError> {
+    let released = || -> Result<(), Hindrance> {
+        match site.records.get(external)?.is_some_and(|record| record.is_ours(scope, name)) {
+            true => Ok(site.records.remove(external)?),
+            false => Ok(()),
+        }
+    };
+    released().map_err(|hindrance| failed("release", external, hindrance))
+}

@@ -1,0 +1,148 @@
+//! Terraform: whatever its providers make, by an engine (`tofu` or `terraform`) on the member's machine.
+//!
+//! A workspace is a working directory with its own state. What would be done is the engine's own plan, which is kept, shown attribute by
+//! attribute, and carried out as it was shown or not at all.
+
+mod apply;
+mod check;
+mod config;
+mod engine;
+mod observe;
+mod plan;
+mod record;
+mod render;
+mod spec;
+mod workspace;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use state::ids::{Kind, ResourceName};
+use state::resource::{Origin, Resource};
+use tokio::sync::Semaphore;
+
+use providers::secrets::SecretError;
+use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Scope, Script, Wanted, chain};
+
+pub use self::config::{Backend, TerraformConfig};
+use self::record::Records;
+
+/// Runs Terraform for a member.
+pub struct Terraform {
+    site: Site,
+}
+
+/// The engine as every call sees it.
+pub(crate) struct Site {
+    config: TerraformConfig,
+    records: Records,
+    /// How many engines may run.
+    turns: Semaphore,
+}
+
+/// Why something can't be done right now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Hindrance {
+    #[error("{} can't be started: name tofu or terraform with terraform.engine in charter.toml", .program.display())]
+    Start {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{what} was not done within {seconds} s, and was stopped")]
+    Late { what: String, seconds: u64 },
+    #[error("{what} says more than {most} bytes")]
+    Long { what: String, most: u64 },
+    #[error("the engine's {what} failed: {words}")]
+    Engine { what: &'static str, words: String },
+    #[error("its state is gone from {}: put it back from a copy; without it nobody knows what was made", .0.display())]
+    StateGone(PathBuf),
+    #[error("it is of {0}")]
+    Anothers(String),
+    #[error("it is there and nobody's that Charter knows")]
+    NotOwned,
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("the folder that terraform.folder names can't be used")]
+    Folder(#[from] io::Error),
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// The name of a workspace: a function of where a resource was ordered first.
+pub(crate) fn external(origin: &Origin) -> String {
+    format!("{}.{}", origin.channel, origin.resource)
+}
+
+impl Site {
+    /// The working directory of a workspace.
+    fn folder(&self, external: &str) -> PathBuf {
+        self.config.folder.join(external)
+    }
+
+    fn engine_config(&self) -> io::Result<PathBuf> {
+        workspace::engine_config(&self.config.folder, self.config.mirror.as_deref())
+    }
+}
+
+impl Terraform {
+    /// Takes a configuration that was checked. Nothing is run yet.
+    pub fn new(config: TerraformConfig) -> Self {
+        Self {
+            site: Site {
+                records: Records::new(&config.folder.join("records")),
+                turns: Semaphore::new(usize::try_from(config.runs).unwrap_or(1)),
+                config,
+            },
+        }
+    }
+
+    /// The JSON schemas of the kinds' specifications.
+    pub fn schemas() -> BTreeMap<Kind, Value> {
+        BTreeMap::from([(spec::kind(), spec::schema())])
+    }
+}
+
+#[async_trait]
+impl Provider for Terraform {
+    fn kinds(&self) -> Vec<Kind> {
+        vec![spec::kind()]
+    }
+
+    fn validate(&self, resource: &Resource) -> Result<(), Invalid> {
+        check::read(&self.site.config, resource).map(drop)
+    }
+
+    fn external(&self, scope: &Scope, resource: &Resource) -> String {
+        external(&resource.origin(&scope.channel))
+    }
+
+    fn render(&self, scope: &Scope, resource: &Resource) -> Result<Vec<Script>, Invalid> {
+        let spec = check::read(&self.site.config, resource)?;
+        let external = external(&resource.origin(&scope.channel));
+        let rendered = render::render(&self.site.config, &external, &spec);
+        Ok(apply::scripts(&rendered, &resource.name))
+    }
+
+    async fn observe(&self, scope: &Scope, wanted: &[Wanted<'_>]) -> Observed {
+        match observe::observe(&self.site, scope, wanted).await {
+            Ok(observed) => observed,
+            Err(hindrance) => Observed::unknown(wanted.iter().map(|one| one.name.clone()), &chain(&hindrance)),
+        }
+    }
+
+    async fn apply(&self, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError> {
+        apply::apply(&self.site, scope, resource).await
+    }
+
+    async fn delete(&self, scope: &Scope, _kind: &Kind, name: &ResourceName, external: &str) -> Result<Deleted, ProviderError> {
+        apply::delete(&self.site, scope, name, external).await
+    }
+
+    async fn release(&self, scope: &Scope, _kind: &Kind, name: &ResourceName, external: &str) -> Result<(), ProviderError> {
+        apply::release(&self.site, scope, name, external)
+    }
+}

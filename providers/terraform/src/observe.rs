@@ -1,0 +1,161 @@
+//! Looking at workspaces: by what is remembered where that is fresh, else by the engine's plan.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use state::ids::ResourceName;
+use state::observation::{FieldDrift, Observation};
+use state::resource::{Origin, Outputs, Resource};
+
+use providers::{Observed, Orphan, Scope, Wanted};
+
+use crate::engine::now;
+use crate::plan::EnginePlan;
+use crate::record::Record;
+use crate::render::render;
+use crate::workspace::{Outcome, Workspace};
+use crate::{Hindrance, Site, check, external};
+
+/// Looks at all wanted resources, and for owned workspaces that none of them names.
+pub(crate) async fn observe(site: &Site, scope: &Scope, wanted: &[Wanted<'_>]) -> Result<Observed, Hindrance> {
+    let names: BTreeSet<&ResourceName> = wanted.iter().map(|one| one.name).collect();
+    let left = site
+        .records
+        .of(scope)?
+        .into_iter()
+        .filter(|(_, record)| !names.contains(&record.resource));
+    let orphans = left.map(|(external, record)| Orphan {
+        name: record.resource,
+        kind: record.kind,
+        external,
+        on_retire: record.on_retire,
+    });
+    let mut observed = Observed {
+        orphans: orphans.collect(),
+        ..Observed::default()
+    };
+    // All of them side by side: how many engines run is a matter of the configuration.
+    let mut looks = FuturesUnordered::new();
+    for one in wanted {
+        looks.push(named(site, scope, one));
+    }
+    while let Some((name, seen)) = looks.next().await {
+        observed.resources.insert(name, seen);
+    }
+    Ok(observed)
+}
+
+async fn named(site: &Site, scope: &Scope, wanted: &Wanted<'_>) -> (ResourceName, Observation) {
+    let seen = look(site, scope, wanted).await;
+    let why = |hindrance: Hindrance| Observation::Unknown {
+        why: providers::chain(&hindrance),
+    };
+    (wanted.name.clone(), seen.unwrap_or_else(why))
+}
+
+fn present(external: String, owned: bool, outputs: Outputs) -> Observation {
+    Observation::Present {
+        external,
+        owned,
+        outputs,
+        drift: Vec::new(),
+        replace: None,
+        blocked: None,
+    }
+}
+
+async fn look(site: &Site, scope: &Scope, wanted: &Wanted<'_>) -> Result<Observation, Hindrance> {
+    let origin = Origin::of(&scope.channel, wanted.name, wanted.origin);
+    let external = external(&origin);
+    let record = site.records.get(&external)?;
+    let Some(record) = record else {
+        let there = Workspace::new(site, &external, &Default::default()).is_there();
+        return Ok(match there {
+            true => present(external, false, Outputs::new()),
+            false => Observation::Absent,
+        });
+    };
+    if !record.is_ours(scope, wanted.name) {
+        return Ok(match wanted.origin {
+            Some(_) => Observation::Pending {
+                why: providers::still_held(&record.owner()),
+                external,
+            },
+            None => present(external, false, Outputs::new()),
+        });
+    }
+    match wanted.resource {
+        Some(resource) => ours(site, resource, external, record).await,
+        None => Ok(present(external, true, record.outputs)),
+    }
+}
+
+/// A workspace of ours, against what is ordered.
+async fn ours(site: &Site, resource: &Resource, external: String, mut record: Record) -> Result<Observation, Hindrance> {
+    let spec = check::read(&site.config, resource).map_err(|invalid| Hindrance::Invalid(invalid.to_string()))?;
+    let rendered = render(&site.config, &external, &spec);
+    let workspace = Workspace::new(site, &external, &rendered.secrets);
+    if let Some(why) = workspace.going_on() {
+        return Ok(Observation::Pending { external, why });
+    }
+    if site.config.backend.is_none() && !workspace.has_state() {
+        return match record.applied {
+            // It was to be made, and never was.
+            None => Ok(Observation::Absent),
+            Some(_) => Err(Hindrance::StateGone(site.folder(&external))),
+        };
+    }
+    let inputs = workspace.inputs(&rendered);
+    let fresh = record.checked.is_some_and(|checked| {
+        let age = now().saturating_sub(checked);
+        Duration::from_secs(age) < site.config.recheck()
+    });
+    if fresh && record.applied.as_ref() == Some(&inputs) {
+        return Ok(present(external, true, record.outputs));
+    }
+    workspace.prepare(&rendered, &mut record).await?;
+    Ok(match workspace.plan(&inputs, false).await? {
+        Outcome::Same(plan) => {
+            record.applied = Some(inputs);
+            record.checked = Some(now());
+            record.outputs = plan.outputs();
+            record.secrets = rendered.secrets;
+            site.records.put(&external, &record)?;
+            present(external, true, record.outputs)
+        }
+        Outcome::Changes(plan) => {
+            record.checked = None;
+            site.records.put(&external, &record)?;
+            Observation::Present {
+                external,
+                owned: true,
+                outputs: plan.outputs(),
+                drift: shown(&plan),
+                replace: None,
+                blocked: blocked(resource, &plan),
+            }
+        }
+    })
+}
+
+/// A plan's differences; there is always one, where the engine says that there are.
+fn shown(plan: &EnginePlan) -> Vec<FieldDrift> {
+    let mut drift = plan.drift();
+    if drift.is_empty() {
+        drift.push(FieldDrift {
+            path: "/state".to_owned(),
+            wanted: None,
+            found: None,
+        });
+    }
+    drift
+}
+
+/// Why a plan may not be carried out.
+fn blocked(resource: &Resource, plan: &EnginePlan) -> Option<String> {
+    let destroyed = plan.destroyed();
+    let held = resource.protect && !destroyed.is_empty();
+    held.then(|| format!("{} is protected, and its plan destroys {}", resource.name, destroyed.join(", ")))
+}

@@ -1,0 +1,82 @@
+//! The specification of `terraform/workspace`, as an order writes it.
+
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+use state::ids::{Kind, SecretName};
+
+/// A module of a registry.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModuleSpec {
+    /// Its source: `namespace/name/provider`.
+    pub(crate) source: String,
+    /// Its exact version.
+    pub(crate) version: String,
+    /// Its inputs, as data: nothing in them is evaluated.
+    #[serde(default)]
+    pub(crate) inputs: Map<String, Value>,
+    /// Those of its outputs that the workspace gives.
+    #[serde(default)]
+    pub(crate) outputs: Vec<String>,
+}
+
+/// A variable's value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Variable {
+    /// Data, in which outputs of other resources may stand.
+    Data(Value),
+    /// A secret's text.
+    Secret(SecretName),
+}
+
+impl<'de> Deserialize<'de> for Variable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        match value.get("$secret") {
+            Some(name) if value.as_object().is_some_and(|map| map.len() == 1) => {
+                let name = name.as_str().unwrap_or_default();
+                SecretName::new(name).map(Variable::Secret).map_err(D::Error::custom)
+            }
+            _ => Ok(Variable::Data(value)),
+        }
+    }
+}
+
+impl JsonSchema for Variable {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Variable".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!(true)
+    }
+}
+
+/// A Terraform configuration, and what it makes.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WorkspaceSpec {
+    /// A configuration in Terraform's JSON syntax.
+    #[serde(default)]
+    pub(crate) configuration: Map<String, Value>,
+    /// A module in the place of a configuration.
+    #[serde(default)]
+    pub(crate) module: Option<ModuleSpec>,
+    /// The configuration's variables, as data: nothing in them is evaluated. `{"$secret": "name"}` is a secret's value, which is sensitive.
+    #[serde(default)]
+    pub(crate) variables: BTreeMap<String, Variable>,
+}
+
+/// The kind.
+pub(crate) fn kind() -> Kind {
+    Kind::new("terraform/workspace").expect("a literal kind of this crate is valid")
+}
+
+/// The JSON schema of the kind's specification.
+pub(crate) fn schema() -> Value {
+    schemars::schema_for!(WorkspaceSpec).to_value()
+}

@@ -1,0 +1,276 @@
+//! A working directory, and what the engine is asked for in it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use state::canonical::Digest;
+use state::ids::SecretName;
+use state::resource::Outputs;
+
+use crate::engine::{self, Ended, Run, going_on, private};
+use crate::plan::{self, EnginePlan};
+use crate::record::Record;
+use crate::render::{CONFIGURATION, Rendered, VARIABLES};
+use crate::{Hindrance, Site};
+
+/// The file of a saved plan, and what is remembered of it.
+const PLAN: &str = "saved.tfplan";
+const PLANNED: &str = "saved.json";
+/// The state, where it is kept beside the configuration.
+const STATE: &str = "terraform.tfstate";
+
+/// What a saved plan is a plan for, and what it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Planned {
+    inputs: String,
+    digest: String,
+}
+
+/// A working directory.
+pub(crate) struct Workspace<'a> {
+    site: &'a Site,
+    folder: PathBuf,
+    secrets: BTreeMap<String, SecretName>,
+}
+
+/// What planning gave.
+pub(crate) enum Outcome {
+    /// Everything is as the configuration says.
+    Same(EnginePlan),
+    /// Something would be done.
+    Changes(EnginePlan),
+}
+
+impl<'a> Workspace<'a> {
+    pub(crate) fn new(site: &'a Site, external: &str, secrets: &BTreeMap<String, SecretName>) -> Self {
+        Self {
+            site,
+            folder: site.folder(external),
+            secrets: secrets.clone(),
+        }
+    }
+
+    /// Whether anything is there.
+    pub(crate) fn is_there(&self) -> bool {
+        self.folder.join(CONFIGURATION).exists() || self.has_state()
+    }
+
+    /// Whether there is a state beside the configuration.
+    pub(crate) fn has_state(&self) -> bool {
+        self.folder.join(STATE).exists()
+    }
+
+    pub(crate) fn going_on(&self) -> Option<String> {
+        going_on(&self.folder)
+    }
+
+    /// What a plan depends on: the configuration, its variables, and the engine.
+    pub(crate) fn inputs(&self, rendered: &Rendered) -> String {
+        let secrets = serde_json::to_string(&rendered.secrets).unwrap_or_default();
+        let parts = [
+            &rendered.configuration,
+            &rendered.variables,
+            &secrets,
+            &self.site.config.engine.display().to_string(),
+        ];
+        let text: Vec<String> = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
+        Digest::of(text.join("\0").as_bytes()).hex()
+    }
+
+    /// Writes the configuration, and makes the directory ready for it.
+    pub(crate) async fn prepare(&self, rendered: &Rendered, record: &mut Record) -> Result<(), Hindrance> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        self.write(CONFIGURATION, &rendered.configuration)?;
+        self.write(VARIABLES, &rendered.variables)?;
+        let wanted = Digest::of(rendered.configuration.as_bytes()).hex();
+        if record.ready_for.as_ref() == Some(&wanted) && self.folder.join(".terraform").is_dir() {
+            return Ok(());
+        }
+        let ended = self.engine("the preparation", &["init", "-input=false", "-no-color"]).await?;
+        match ended.code {
+            Some(0) => {
+                record.ready_for = Some(wanted);
+                Ok(())
+            }
+            _ => Err(Hindrance::Engine {
+                what: "init",
+                words: ended.words(),
+            }),
+        }
+    }
+
+    /// Writes a file, if it is another one.
+    fn write(&self, name: &str, text: &str) -> io::Result<()> {
+        let path = self.folder.join(name);
+        if fs::read_to_string(&path).is_ok_and(|present| present == text) {
+            return Ok(());
+        }
+        let next = self.folder.join(format!("{name}.next"));
+        let mut file = private(&next)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_data()?;
+        fs::rename(&next, &path)
+    }
+
+    /// Plans, and keeps the plan for [`Workspace::apply`].
+    pub(crate) async fn plan(&self, inputs: &str, destroy: bool) -> Result<Outcome, Hindrance> {
+        self.forget_plan()?;
+        let out = format!("-out={PLAN}");
+        let mut arguments = vec!["plan", "-input=false", "-no-color", "-json", "-detailed-exitcode", &out];
+        arguments.extend(destroy.then_some("-destroy"));
+        let ended = self.engine("the plan", &arguments).await?;
+        if !matches!(ended.code, Some(0 | 2)) {
+            return Err(Hindrance::Engine {
+                what: "plan",
+                words: ended.words(),
+            });
+        }
+        let shown = self.engine("the plan's reading", &["show", "-json", "-no-color", PLAN]).await?;
+        if shown.code != Some(0) {
+            return Err(Hindrance::Engine {
+                what: "show",
+                words: shown.words(),
+            });
+        }
+        let plan = EnginePlan::read(&shown.output).map_err(Hindrance::Invalid)?;
+        // It may hold secrets: nobody needs it any more.
+        let _ = fs::remove_file(self.folder.join("output"));
+        if ended.code == Some(0) {
+            self.forget_plan()?;
+            return Ok(Outcome::Same(plan));
+        }
+        let planned = Planned {
+            inputs: inputs.to_owned(),
+            digest: plan.digest().hex(),
+        };
+        self.write(PLANNED, &serde_json::to_string(&planned).map_err(io::Error::from)?)?;
+        Ok(Outcome::Changes(plan))
+    }
+
+    /// Whether a plan for these inputs is kept.
+    pub(crate) fn is_planned(&self, inputs: &str) -> bool {
+        let planned = fs::read(self.folder.join(PLANNED)).ok();
+        let planned: Option<Planned> = planned.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        planned.is_some_and(|planned| planned.inputs == inputs) && self.folder.join(PLAN).exists()
+    }
+
+    pub(crate) fn forget_plan(&self) -> io::Result<()> {
+        for name in [PLANNED, PLAN] {
+            match fs::remove_file(self.folder.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the plan that is kept, and nothing else. `Some`: the engine has refused it as one of before.
+    pub(crate) async fn apply(&self) -> Result<Option<String>, Hindrance> {
+        let ended = self
+            .engine("the application", &["apply", "-input=false", "-no-color", "-json", PLAN])
+            .await;
+        self.forget_plan()?;
+        let ended = ended?;
+        let _ = fs::remove_file(self.folder.join("output"));
+        if ended.code == Some(0) {
+            return Ok(None);
+        }
+        let words = ended.words();
+        if words.contains("Saved plan is stale") {
+            return Ok(Some(
+                "its state has changed since it was planned: the next pass plans anew".to_owned(),
+            ));
+        }
+        let made = done(&ended);
+        let words = match made.is_empty() {
+            true => words,
+            false => format!("{words} (done before that: {})", made.join(", ")),
+        };
+        Err(Hindrance::Engine { what: "apply", words })
+    }
+
+    /// What it gives, without what is sensitive.
+    pub(crate) async fn outputs(&self) -> Result<Outputs, Hindrance> {
+        let ended = self.engine("the outputs", &["output", "-json", "-no-color"]).await?;
+        let _ = fs::remove_file(self.folder.join("output"));
+        match ended.code {
+            Some(0) => plan::read_outputs(&ended.output).map_err(Hindrance::Invalid),
+            _ => Err(Hindrance::Engine {
+                what: "output",
+                words: ended.words(),
+            }),
+        }
+    }
+
+    /// Takes the directory away.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn engine(&self, what: &str, arguments: &[&str]) -> Result<Ended, Hindrance> {
+        let config = &self.site.config;
+        let mut environment = BTreeMap::from([
+            ("TF_IN_AUTOMATION".to_owned(), "1".to_owned()),
+            ("TF_INPUT".to_owned(), "0".to_owned()),
+            ("CHECKPOINT_DISABLE".to_owned(), "1".to_owned()),
+            ("HOME".to_owned(), self.folder.display().to_string()),
+            ("TF_CLI_CONFIG_FILE".to_owned(), self.site.engine_config()?.display().to_string()),
+        ]);
+        for (name, secret) in &config.environment {
+            environment.insert(name.clone(), config.secret(secret)?);
+        }
+        for (name, secret) in &self.secrets {
+            environment.insert(format!("TF_VAR_{name}"), config.secret(secret)?);
+        }
+        let _turn = self.site.turns.acquire().await;
+        let run = Run {
+            program: &config.engine,
+            folder: &self.folder,
+            what,
+            arguments,
+            environment: &environment,
+            deadline: config.deadline(),
+        };
+        engine::run(&run).await
+    }
+}
+
+/// What an application that failed had done before.
+fn done(ended: &Ended) -> Vec<String> {
+    let lines = ended.output.split(|byte| *byte == b'\n');
+    let all = lines.filter_map(|line| {
+        let line: serde_json::Value = serde_json::from_slice(line).ok()?;
+        let address = line["hook"]["resource"]["addr"]
+            .as_str()
+            .filter(|_| line["type"] == "apply_complete")?;
+        Some(address.to_owned())
+    });
+    all.collect()
+}
+
+/// The engine's own configuration: where providers come from. Nothing of the user's who runs Charter counts.
+pub(crate) fn engine_config(folder: &Path, mirror: Option<&Path>) -> io::Result<PathBuf> {
+    let path = folder.join("engine.tfrc");
+    let text = match mirror {
+        None => "disable_checkpoint = true\n".to_owned(),
+        Some(mirror) => {
+            let mirror = serde_json::to_string(&mirror.display().to_string())?;
+            format!("disable_checkpoint = true\nprovider_installation {{\n  filesystem_mirror {{\n    path = {mirror}\n  }}\n}}\n")
+        }
+    };
+    if fs::read_to_string(&path).is_ok_and(|present| present == text) {
+        return Ok(path);
+    }
+    fs::create_dir_all(folder)?;
+    let next = folder.join("engine.tfrc.next");
+    fs::write(&next, text)?;
+    fs::rename(&next, &path)?;
+    Ok(path)
+}

@@ -1,0 +1,8 @@
+//! With a real engine: `terraform` or `tofu`, as `TERRAFORM` names it. Without one, one line says so, and the tests do nothing.
+
+#![allow(clippy::unwrap_used, reason = "tests and what they share")]
+
+mod charter;
+mod conforms;
+mod runs;
+mod stage;

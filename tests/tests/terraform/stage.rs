@@ -1,0 +1,177 @@
+//! A provider with a real engine, behind a script that counts its runs, and hangs or fails when it is told to.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use providers::{Applied, Deleted, Provider, Scope, Wanted};
+use serde_json::{Value, json};
+use state::observation::Observation;
+use state::resource::{Outputs, Resource};
+use terraform::{Terraform, TerraformConfig};
+
+/// Everything that a test needs.
+pub(crate) struct Stage {
+    folder: tempfile::TempDir,
+    pub(crate) provider: Terraform,
+    pub(crate) runtime: tokio::runtime::Runtime,
+}
+
+/// The engine to try; none, and one line, where there is none.
+pub(crate) fn engine() -> Option<PathBuf> {
+    let named = std::env::var_os("TERRAFORM").map(PathBuf::from);
+    if named.is_none() {
+        eprintln!("missing: TERRAFORM, which tests/run terraform sets; nothing was tried with an engine");
+    }
+    named
+}
+
+impl Stage {
+    /// Makes one; none when there is no engine. `more` are settings of the provider's.
+    pub(crate) fn new(more: &Value) -> Option<Self> {
+        let engine = engine()?;
+        let folder = tempfile::Builder::new().prefix("charter-terraform-").tempdir().unwrap();
+        let root = folder.path().display();
+        let script = format!(
+            "#!/bin/sh\necho \"$1\" >> {root}/runs\n\
+             if [ -e {root}/hang ]; then rm {root}/hang; exec sleep 4; fi\n\
+             if [ -e {root}/forbid ]; then echo 'Error: not allowed' >&2; exit 1; fi\n\
+             if [ \"$1\" = apply ] && [ -e {root}/slow ]; then sleep 1; fi\n\
+             exec {} \"$@\"\n",
+            engine.display()
+        );
+        let program = folder.path().join("engine");
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let provider = provider(folder.path(), more);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        Some(Self { folder, provider, runtime })
+    }
+
+    /// Puts another provider in the place of the one that is there, as after a Charter's death.
+    pub(crate) fn renew(&mut self, more: &Value) {
+        self.provider = provider(self.folder.path(), more);
+    }
+
+    pub(crate) fn scope(&self) -> Scope {
+        Scope {
+            channel: "air".parse().unwrap(),
+            member: "city".parse().unwrap(),
+        }
+    }
+
+    /// A path of the stage's.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The working directory of a resource.
+    pub(crate) fn workspace(&self, resource: &Resource) -> PathBuf {
+        self.path("work").join(format!("air.{}", resource.name))
+    }
+
+    /// Tells the engine to do something another way, once or until it is told otherwise.
+    pub(crate) fn tell(&self, word: &str) {
+        std::fs::write(self.path(word), "").unwrap();
+    }
+
+    pub(crate) fn untell(&self, word: &str) {
+        std::fs::remove_file(self.path(word)).unwrap();
+    }
+
+    /// What the engine was run for since the last call.
+    pub(crate) fn runs(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.path("runs")).unwrap_or_default();
+        let _ = std::fs::remove_file(self.path("runs"));
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// The state of a resource, as the engine keeps it.
+    pub(crate) fn state(&self, resource: &Resource) -> Option<Value> {
+        let text = std::fs::read_to_string(self.workspace(resource).join("terraform.tfstate")).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Changes the state of a resource behind everybody's back.
+    pub(crate) fn meddle(&self, resource: &Resource, change: impl Fn(&mut Value)) {
+        let mut state = self.state(resource).unwrap();
+        change(&mut state);
+        state["serial"] = json!(state["serial"].as_u64().unwrap() + 1);
+        std::fs::write(self.workspace(resource).join("terraform.tfstate"), state.to_string()).unwrap();
+    }
+
+    pub(crate) fn see(&self, resource: &Resource) -> Observation {
+        let wanted = Wanted::of(resource);
+        let mut seen = self.runtime.block_on(self.provider.observe(&self.scope(), &[wanted]));
+        seen.resources.remove(&resource.name).unwrap()
+    }
+
+    pub(crate) fn apply(&self, resource: &Resource) -> Result<Applied, String> {
+        let done = self.runtime.block_on(self.provider.apply(&self.scope(), resource));
+        done.map_err(|error| providers::chain(&error))
+    }
+
+    pub(crate) fn delete(&self, resource: &Resource) -> Result<Deleted, String> {
+        let (scope, external) = (self.scope(), format!("air.{}", resource.name));
+        let done = self.provider.delete(&scope, &resource.kind, &resource.name, &external);
+        self.runtime.block_on(done).map_err(|error| providers::chain(&error))
+    }
+
+    /// Does what passes do until it is in sync.
+    #[track_caller]
+    pub(crate) fn make(&self, resource: &Resource) -> Outputs {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let seen = self.see(resource);
+            if seen.in_sync() {
+                return seen.outputs().cloned().unwrap_or_default();
+            }
+            let done = match &seen {
+                Observation::Pending { .. } => Ok(None),
+                _ => self.apply(resource).map(Some),
+            };
+            assert!(std::time::Instant::now() < end, "{}: {seen:?} {done:?}", resource.name);
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
+    /// The paths that differ.
+    #[track_caller]
+    pub(crate) fn drift(&self, resource: &Resource) -> Vec<String> {
+        match self.see(resource) {
+            Observation::Present { drift, .. } => drift.into_iter().map(|field| field.path).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn provider(folder: &Path, more: &Value) -> Terraform {
+    let mut config = json!({
+        "engine": folder.join("engine"), "folder": folder.join("work"), "secrets": folder.join("secrets"), "deadline_seconds": 60,
+    });
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let config: TerraformConfig = serde_json::from_value(config).unwrap();
+    config.check().unwrap();
+    Terraform::new(config)
+}
+
+pub(crate) fn resource(name: &str, spec: &Value) -> Resource {
+    serde_json::from_value(json!({ "name": name, "kind": "terraform/workspace", "owner": "city", "spec": spec })).unwrap()
+}
+
+/// A workspace of one thing, which is what its variable says.
+pub(crate) fn one(name: &str, size: &Value) -> Resource {
+    resource(
+        name,
+        &json!({
+            "configuration": {
+                "resource": { "terraform_data": { "station": { "input": "${var.size}" } } },
+                "output": { "size": { "value": "${terraform_data.station.output}" } },
+            },
+            "variables": { "size": size },
+        }),
+    )
+}
