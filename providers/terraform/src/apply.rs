@@ -52,9 +52,10 @@ async fn applied(site: &Site, scope: &Scope, resource: &Resource, external: &str
         None if workspace.is_there() && !adopts => return Err(Hindrance::NotOwned),
         None => {}
     }
-    if let Some(why) = workspace.going_on() {
-        return pending(why);
-    }
+    let _hold = match workspace.hold().await? {
+        Ok(hold) => hold,
+        Err(why) => return pending(why),
+    };
     let was_ours = present.is_some();
     let before = present.unwrap_or_else(|| Record::new(scope, resource));
     let mut record = Record {
@@ -98,6 +99,7 @@ async fn applied(site: &Site, scope: &Scope, resource: &Resource, external: &str
             return pending(why);
         }
     }
+    workspace.keep_applied()?;
     let outputs = match outputs {
         Some(outputs) => outputs,
         None => workspace.outputs().await?,
@@ -126,15 +128,17 @@ async fn deleted(site: &Site, scope: &Scope, name: &ResourceName, external: &str
         return Ok(None);
     };
     let workspace = Workspace::new(site, external, &record.secrets);
-    if let Some(why) = workspace.going_on() {
-        return Ok(Some(why));
-    }
+    let _hold = match workspace.hold().await? {
+        Ok(hold) => hold,
+        Err(why) => return Ok(Some(why)),
+    };
     let kept_here = site.config.backend.is_none();
     match (kept_here && !workspace.has_state(), &record.applied) {
         // Nothing was made.
         (true, None) => {}
         (true, Some(_)) => return Err(Hindrance::StateGone(site.folder(external))),
         (false, _) => {
+            workspace.restore_applied()?;
             if let Outcome::Changes(_) = workspace.plan("destroy", true).await?
                 && let Some(why) = workspace.apply().await?
             {

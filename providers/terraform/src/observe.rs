@@ -97,10 +97,10 @@ async fn ours(site: &Site, resource: &Resource, external: String, mut record: Re
     let spec = check::read(&site.config, resource).map_err(|invalid| Hindrance::Invalid(invalid.to_string()))?;
     let rendered = render(&site.config, &external, &spec);
     let workspace = Workspace::new(site, &external, &rendered.secrets);
-    if let Some(why) = workspace.going_on() {
-        return Ok(Observation::Pending { external, why });
-    }
     if site.config.backend.is_none() && !workspace.has_state() {
+        if let Some(why) = workspace.going_on() {
+            return Ok(Observation::Pending { external, why });
+        }
         return match record.applied {
             // It was to be made, and never was.
             None => Ok(Observation::Absent),
@@ -115,6 +115,10 @@ async fn ours(site: &Site, resource: &Resource, external: String, mut record: Re
     if fresh && record.applied.as_ref() == Some(&inputs) {
         return Ok(present(external, true, record.outputs));
     }
+    let _hold = match workspace.hold().await? {
+        Ok(hold) => hold,
+        Err(why) => return Ok(Observation::Pending { external, why }),
+    };
     workspace.prepare(&rendered, &mut record).await?;
     Ok(match workspace.plan(&inputs, false).await? {
         Outcome::Same(plan) => {

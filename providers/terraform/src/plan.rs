@@ -166,8 +166,14 @@ impl EnginePlan {
         // What is given follows from what is there: where that differs, it is told of that.
         if all.is_empty() {
             let changed = |change: &Change| change.actions.iter().any(|action| action != "no-op");
-            let given = self.output_changes.iter().filter(|(_, change)| changed(change));
-            all.extend(given.map(|(name, _)| (Effect::Update, field(&format!("/outputs/{}", escaped(name)), None, None))));
+            for (name, change) in self.output_changes.iter().filter(|(_, change)| changed(change)) {
+                let wanted = match marked(&change.after_unknown) {
+                    true => None,
+                    false => shown(&change.after, &change.after_sensitive),
+                };
+                let found = shown(&change.before, &change.before_sensitive);
+                all.push((Effect::Update, field(&format!("/outputs/{}", escaped(name)), wanted, found)));
+            }
         }
         all.sort_by(|(left, a), (right, b)| (left, &a.path).cmp(&(right, &b.path)));
         let more = all.len().saturating_sub(MAX_FIELDS);
@@ -246,6 +252,14 @@ fn marked(mark: &Value) -> bool {
     }
 }
 
+/// A value as it may be shown.
+fn shown(value: &Value, mark: &Value) -> Option<Value> {
+    match marked(mark) || value.is_null() {
+        true => None,
+        false => Some(exact(value)),
+    }
+}
+
 fn child<'a>(value: &'a Value, name: &str) -> &'a Value {
     static NONE: Value = Value::Null;
     value.get(name).unwrap_or(&NONE)
@@ -279,10 +293,6 @@ fn differences(
     if before == after && !comes {
         return;
     }
-    let shown = |value: &Value, mark: &Value| match marked(mark) || value.is_null() {
-        true => None,
-        false => Some(exact(value)),
-    };
     let wanted = if comes { None } else { shown(after, veiled) };
     fields.push((comes, field(at, wanted, shown(before, hidden))));
 }

@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use state::canonical::Digest;
 use state::ids::SecretName;
@@ -23,6 +27,12 @@ const PLANNED: &str = "saved.json";
 /// The state, where it is kept beside the configuration.
 const STATE: &str = "terraform.tfstate";
 
+/// What was applied last, under names that the engine doesn't read.
+const KEPT: [(&str, &str); 2] = [(CONFIGURATION, "applied.configuration"), (VARIABLES, "applied.variables")];
+/// How long it is waited for somebody else in a working directory, and how long between two tries.
+const WAIT: Duration = Duration::from_secs(8);
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// What a saved plan is a plan for, and what it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Planned {
@@ -36,6 +46,9 @@ pub(crate) struct Workspace<'a> {
     folder: PathBuf,
     secrets: BTreeMap<String, SecretName>,
 }
+
+/// The right to work in a directory, for as long as this is held. It goes with its process.
+pub(crate) struct Hold(#[expect(dead_code, reason = "its lock is what counts")] fs::File);
 
 /// What planning gave.
 pub(crate) enum Outcome {
@@ -64,8 +77,59 @@ impl<'a> Workspace<'a> {
         self.folder.join(STATE).exists()
     }
 
+    /// What an engine does there that an earlier Charter has left.
     pub(crate) fn going_on(&self) -> Option<String> {
         going_on(&self.folder)
+    }
+
+    /// Waits for a while until nobody works in the directory: no other Charter (a service, and a person's plan), and no engine that an
+    /// earlier one has left. `Err`: who does.
+    pub(crate) async fn hold(&self) -> Result<Result<Hold, String>, Hindrance> {
+        // Nobody takes a lock's file away: another one of its name would be another lock.
+        let locks = self.site.config.folder.join("locks");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&locks)?;
+        let lock = locks.join(self.folder.file_name().unwrap_or_default());
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(lock)?;
+        let end = Instant::now() + WAIT;
+        loop {
+            let why = match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => match going_on(&self.folder) {
+                    None => return Ok(Ok(Hold(file))),
+                    Some(why) => why,
+                },
+                Err(Errno::WOULDBLOCK) => "another Charter of this member works on it".to_owned(),
+                Err(error) => return Err(Hindrance::Folder(error.into())),
+            };
+            if Instant::now() > end {
+                return Ok(Err(why));
+            }
+            let _ = flock(&file, FlockOperation::Unlock);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Keeps what was applied: what is only planned stands in the directory too.
+    pub(crate) fn keep_applied(&self) -> io::Result<()> {
+        for (name, kept) in KEPT {
+            fs::copy(self.folder.join(name), self.folder.join(kept))?;
+        }
+        Ok(())
+    }
+
+    /// Puts what was applied last in the place of what was only planned.
+    pub(crate) fn restore_applied(&self) -> io::Result<()> {
+        for (name, kept) in KEPT {
+            match fs::copy(self.folder.join(kept), self.folder.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// What a plan depends on: the configuration, its variables, and the engine.
