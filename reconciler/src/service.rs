@@ -583,15 +583,20 @@ impl Loop {
                     pause = FIRST_PAUSE;
                 } else {
                     wait = pause.min(self.interval);
-                    pause = (pause * 2).min(self.interval);
                 }
             }
             tokio::select! {
                 () = &mut ended => return,
-                () = moved(&mut follow, &progress, strained) => {}
+                () = moved(&mut follow, &progress, strained) => {
+                    // Who is ordered something new is looked at as closely as at first.
+                    if follow.borrow().desired != progress.desired {
+                        pause = FIRST_PAUSE;
+                    }
+                }
                 () = self.changed(), if looked && !strained => {}
                 _ = woken.changed() => {}
-                () = tokio::time::sleep(wait) => {}
+                // Only looks that nobody has asked for grow rarer.
+                () = tokio::time::sleep(wait) => pause = (pause * 2).min(self.interval),
             }
         }
     }

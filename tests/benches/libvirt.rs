@@ -108,7 +108,7 @@ fn order(host: &Hypervisor) {
     std::fs::write(&path, text + &table).unwrap();
     world.set("city", "interval_seconds", "600");
     let _ledger = world.ledger();
-    let services: Vec<_> = ["city", "breeze"].map(|member| world.serve(member)).into();
+    let _services: Vec<_> = ["city", "breeze"].map(|member| world.serve(member)).into();
     let reference = documents::reference;
     let order = documents::order(vec![
         json!({ "name": "disks", "kind": "libvirt/pool", "owner": "city", "spec": { "path": format!("{}/disks", folder("pools")) } }),
@@ -116,7 +116,7 @@ fn order(host: &Hypervisor) {
             "pool": reference("disks.outputs.name"), "format": "raw", "image": { "file": "boot.img", "sha256": digest },
         } }),
         json!({ "name": "guest", "kind": "libvirt/domain", "owner": "city", "spec": {
-            "cpus": 1, "memory_mib": 64, "virtualization": "any", "stop_seconds": 0, "ready": { "serial": SAYS },
+            "cpus": 1, "memory_mib": 64, "virtualization": "emulated", "stop_seconds": 0, "ready": { "serial": SAYS },
             "disks": [{ "volume": reference("root.outputs.path") }],
         } }),
     ]);
@@ -131,9 +131,10 @@ fn order(host: &Hypervisor) {
         }
     });
     if std::env::var_os("SHOW").is_some() {
-        for service in &services {
-            println!("{}", service.stderr());
-        }
+        let passes = world
+            .store("city")
+            .git(&["log", "--reverse", "-6", "--format=%ct %s", "actual/smart-city-1"]);
+        println!("{}", passes.stdout);
     }
     println!("order to in sync: {:.1?} (submitted after {submitted:.1?})", since.elapsed());
 }

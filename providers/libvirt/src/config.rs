@@ -47,6 +47,9 @@ pub struct LibvirtConfig {
     /// The folder in which Charter remembers what it has made.
     #[serde(default = "records")]
     pub records: PathBuf,
+    /// The folder in which a daemon on this machine keeps definitions: what is written there wakes Charter.
+    #[serde(default = "definitions")]
+    pub definitions: PathBuf,
     /// How long one call may take, in seconds.
     #[serde(default = "deadline_seconds")]
     pub deadline_seconds: u64,
@@ -70,6 +73,10 @@ fn logs() -> PathBuf {
 
 fn records() -> PathBuf {
     "libvirt".into()
+}
+
+fn definitions() -> PathBuf {
+    "/etc/libvirt".into()
 }
 
 fn deadline_seconds() -> u64 {
@@ -148,6 +155,7 @@ impl LibvirtConfig {
             cpus: cpus(),
             logs: logs(),
             records: records(),
+            definitions: definitions(),
             deadline_seconds: deadline_seconds(),
         }
     }

@@ -25,7 +25,7 @@ enum Thing<'a> {
 
 fn find<'a>(site: &Site, scope: &Scope, seen: &'a Seen, name: &ResourceName, external: &str) -> Result<Thing<'a>, Hindrance> {
     let ours = |label: Option<&Label>| owner(label, scope, name) == Owner::Ours;
-    let label = |text: &str| Element::read(text).ok().and_then(|definition| Label::of(&definition));
+    let label = Label::in_text;
     if let Some(domain) = seen.domains.iter().find(|domain| domain.name == external)
         && let Some(label) = label(&domain.inactive).filter(|label| ours(Some(label)))
     {

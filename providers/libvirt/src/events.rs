@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "the library's bindings have no events")]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::io::{self, Read, Write};
 use std::ptr;
 
@@ -11,6 +11,7 @@ use virt::event::{event_register_default_impl, event_run_default_impl};
 use virt::sys;
 
 type Domain = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
+type Device = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, *mut c_void);
 type Network = unsafe extern "C" fn(sys::virConnectPtr, sys::virNetworkPtr, *mut c_void);
 type Pool = unsafe extern "C" fn(sys::virConnectPtr, sys::virStoragePoolPtr, *mut c_void);
 
@@ -40,7 +41,7 @@ pub fn run(uri: &str) -> Result<(), String> {
 
 fn register(connection: &Connect) -> Result<(), virt::error::Error> {
     let (raw, id) = (connection.as_ptr(), |id: u32| c_int::try_from(id).unwrap_or_default());
-    // SAFETY: the library calls each function with the arguments that its lifecycle event has, whatever type it is registered under: its
+    // SAFETY: the library calls each function with the arguments that its event has, whatever type it is registered under: its
     // documentation has callers cast them. They read none of them, and outlive the connection.
     let registered = unsafe {
         let domain = std::mem::transmute::<*const (), Domain>(domain as *const ());
@@ -52,6 +53,22 @@ fn register(connection: &Connect) -> Result<(), virt::error::Error> {
                 ptr::null_mut(),
                 id(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE),
                 Some(domain),
+                ptr::null_mut(),
+                None,
+            ),
+            sys::virConnectDomainEventRegisterAny(
+                raw,
+                ptr::null_mut(),
+                id(sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED),
+                Some(std::mem::transmute::<Device, Domain>(device)),
+                ptr::null_mut(),
+                None,
+            ),
+            sys::virConnectDomainEventRegisterAny(
+                raw,
+                ptr::null_mut(),
+                id(sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED),
+                Some(std::mem::transmute::<Device, Domain>(device)),
                 ptr::null_mut(),
                 None,
             ),
@@ -82,6 +99,10 @@ fn register(connection: &Connect) -> Result<(), virt::error::Error> {
 extern "C" fn domain(_: sys::virConnectPtr, _: sys::virDomainPtr, _event: c_int, _detail: c_int, _: *mut c_void) -> c_int {
     say();
     0
+}
+
+extern "C" fn device(_: sys::virConnectPtr, _: sys::virDomainPtr, _alias: *const c_char, _: *mut c_void) {
+    say();
 }
 
 extern "C" fn network(_: sys::virConnectPtr, _: sys::virNetworkPtr, _event: c_int, _detail: c_int, _: *mut c_void) {

@@ -133,6 +133,15 @@ impl Label {
         Self::read(metadata.children.iter().find(|child| is_label(child))?)
     }
 
+    /// From the text of a definition, of which only the metadata is read: in a text `<` stands for itself nowhere else.
+    pub(crate) fn in_text(definition: &str) -> Option<Self> {
+        const END: &str = "</metadata>";
+        let from = definition.find("<metadata>")?;
+        let length = definition.get(from..)?.find(END)? + END.len();
+        let metadata = Element::read(definition.get(from..from + length)?).ok()?;
+        Self::of(&Element::new("definition").holding(metadata))
+    }
+
     fn read(element: &Element) -> Option<Self> {
         let said = |name: &str| element.attribute(name);
         Some(Self {
@@ -262,6 +271,8 @@ mod tests {
         let domain = |element: Element| Element::new("domain").holding(Element::new("metadata").holding(element));
         assert_eq!(Label::of(&domain(label().to_element())), Some(label()));
         let text = domain(label().to_element()).to_xml();
+        assert_eq!(Label::in_text(&text), Some(label()));
+        assert_eq!(Label::in_text("<domain/>"), None);
         assert_eq!(
             Label::of(&Element::read(&text.replace("charter:", "ns0:").replace(":charter", ":ns0")).unwrap()),
             Some(label())

@@ -1,9 +1,11 @@
 //! Being told of changes, by a process that listens to the daemon for as long as anybody waits.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -20,24 +22,27 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 pub(crate) struct Listener {
     helper: Helper,
     uri: String,
+    /// Where a daemon on this machine keeps definitions: it tells nothing of smaller changes, and writes each of them down.
+    definitions: Option<PathBuf>,
     count: watch::Sender<u64>,
     looked: Mutex<BTreeMap<Scope, u64>>,
-    task: OnceLock<AbortHandle>,
+    task: OnceLock<(AbortHandle, Option<RecommendedWatcher>)>,
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Some(task) = self.task.get() {
+        if let Some((task, _)) = self.task.get() {
             task.abort();
         }
     }
 }
 
 impl Listener {
-    pub(crate) fn new(helper: Helper, uri: String) -> Self {
+    pub(crate) fn new(helper: Helper, uri: String, definitions: Option<PathBuf>) -> Self {
         Self {
             helper,
             uri,
+            definitions,
             count: watch::Sender::new(0),
             looked: Mutex::default(),
             task: OnceLock::new(),
@@ -54,7 +59,13 @@ impl Listener {
     pub(crate) async fn changed(&self, scope: &Scope) {
         self.task.get_or_init(|| {
             let listening = listen(self.helper.clone(), self.uri.clone(), self.count.clone());
-            tokio::spawn(listening).abort_handle()
+            let watcher = self.definitions.as_deref().and_then(|folder| {
+                let watched = watch(folder, self.count.clone());
+                watched
+                    .inspect_err(|error| tracing::debug!(%error, "nobody watches libvirt's definitions"))
+                    .ok()
+            });
+            (tokio::spawn(listening).abort_handle(), watcher)
         });
         let known = {
             let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,6 +75,17 @@ impl Listener {
         // It ends with this, which is borrowed: there is always somebody who could tell.
         let _ = count.wait_for(|count| *count != known).await;
     }
+}
+
+/// Watches a folder of definitions: what is written there counts as something that has happened.
+fn watch(folder: &Path, count: watch::Sender<u64>) -> Result<RecommendedWatcher, notify::Error> {
+    let mut watcher = notify::recommended_watcher(move |event: Result<notify::Event, notify::Error>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            count.send_modify(|count| *count += 1);
+        }
+    })?;
+    watcher.watch(folder, RecursiveMode::Recursive)?;
+    Ok(watcher)
 }
 
 async fn listen(helper: Helper, uri: String, count: watch::Sender<u64>) {

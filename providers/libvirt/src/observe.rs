@@ -409,7 +409,7 @@ fn owned(site: &Site, scope: &Scope, seen: &Seen) -> Result<Vec<(String, Label)>
     let definitions = seen.domains.iter().map(|domain| (&domain.name, &domain.inactive));
     let definitions = definitions.chain(seen.networks.iter().map(|network| (&network.name, &network.inactive)));
     for (name, text) in definitions {
-        let label = Element::read(text).ok().and_then(|definition| Label::of(&definition));
+        let label = Label::in_text(text);
         all.extend(label.filter(|label| label.is_of(scope)).map(|label| (name.clone(), label)));
     }
     for (name, label) in site.labels()? {

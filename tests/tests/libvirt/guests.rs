@@ -100,6 +100,13 @@ fn a_guest_runs_from_an_image_and_stays_as_it_was_ordered() {
     });
     assert_eq!(stage.drift(&guest.domain), ["/running"]);
     stage.make(&guest.domain);
+    calm();
+    // The daemon tells nothing of this one.
+    wakes(&|| {
+        stage.host.does(&["setmem", &name, "32M", "--config"]);
+    });
+    assert_eq!(stage.drift(&guest.domain), ["/memory_mib"]);
+    stage.make(&guest.domain);
     let daemon = rustix::process::Pid::from_raw(stage.host.daemon().unwrap()).unwrap();
     rustix::process::kill_process(daemon, rustix::process::Signal::KILL).unwrap();
     tests::until("the daemon is back", || stage.host.virsh(&["version"]).map(drop));

@@ -48,8 +48,12 @@ fn a_daemon_is_reached_by_ssh() {
     std::fs::write(path("config"), config).unwrap();
     std::fs::create_dir_all("/run/sshd").unwrap();
     let log = std::fs::File::create(path("log")).unwrap();
-    let sshd = Command::new("/usr/sbin/sshd")
-        .args(["-D", "-e", "-f", &path("config")])
+    // It sees the files that the daemon sees, which is at its usual place there.
+    let socket = stage.host.folder().join("run/libvirt-sock");
+    std::os::unix::fs::symlink(socket, stage.host.folder().join("own/run/libvirt/libvirt-sock")).unwrap();
+    let daemon = stage.host.daemon().unwrap().to_string();
+    let sshd = Command::new("nsenter")
+        .args(["--mount", "--target", &daemon, "/usr/sbin/sshd", "-D", "-e", "-f", &path("config")])
         .stdin(Stdio::null())
         .stderr(log)
         .spawn()
@@ -60,13 +64,19 @@ fn a_daemon_is_reached_by_ssh() {
             .map(drop)
             .map_err(|error| error.to_string())
     });
-    let records = stage.host.folder().join("records");
+    // Which hosts are known is a matter of ssh's: here each has a file of its own.
     let uri = |host: &Hypervisor, known: &str| {
         let folder = host.folder();
-        let (socket, key) = (folder.join("run/libvirt-sock"), folder.join("ssh/key"));
-        let (socket, key) = (socket.display(), key.display());
-        format!("qemu+ssh://root@127.0.0.1:{port}/system?socket={socket}&keyfile={key}&known_hosts={known}&no_tty=1")
+        let ssh = folder.join(format!("ssh/ssh-{}", known.len()));
+        std::fs::write(&ssh, format!("#!/bin/sh\nexec ssh -o UserKnownHostsFile={known} \"$@\"\n")).unwrap();
+        std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let (key, ssh) = (folder.join("ssh/key"), ssh.display());
+        format!(
+            "qemu+ssh://root@127.0.0.1:{port}/system?keyfile={}&command={ssh}&no_tty=1",
+            key.display()
+        )
     };
+    let records = stage.host.folder().join("records");
     // A machine whose key nobody knows is not spoken to.
     let mut other = Stage {
         provider: provider_at(&stage.host, &uri(&stage.host, "/dev/null"), &records),
