@@ -5,8 +5,10 @@
 pub mod conformance;
 pub mod fields;
 pub mod machine;
+pub mod made;
 pub mod memory;
 pub mod records;
+pub mod refusal;
 pub mod registry;
 pub mod secrets;
 
@@ -45,6 +47,17 @@ pub fn failed(operation: &'static str, external: &str, source: impl std::error::
         external: external.to_owned(),
         source: Box::new(source),
     }
+}
+
+/// What came of taking something down: it is gone, or it waits for something.
+pub fn taken_down<E>(done: Result<Option<String>, E>, external: &str) -> Result<Deleted, ProviderError>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    Ok(match done.map_err(|error| failed("delete", external, error))? {
+        Some(why) => Deleted::Pending { why },
+        None => Deleted::Gone,
+    })
 }
 
 /// Why something that was carried to a channel is not there yet.

@@ -14,6 +14,7 @@ pub mod fabric;
 pub mod http;
 pub mod hypervisor;
 pub mod once;
+pub mod passes;
 pub mod processes;
 pub mod recording;
 pub mod repository;

@@ -8,6 +8,7 @@ use state::size::Size;
 
 use providers::Invalid;
 use providers::fields::{self, Text};
+use providers::refusal::{Refusal, denied, wrong};
 
 use crate::config::{self, LibvirtConfig};
 use crate::fragment::Fragment;
@@ -20,18 +21,6 @@ const MAX_DEVICES: usize = 16;
 const MAX_ARGUMENTS: usize = 1_024;
 /// The largest volume, in MiB: 64 TiB.
 const MAX_CAPACITY_MIB: u64 = 64 * 1024 * 1024;
-
-/// Why a specification is refused.
-enum Refusal {
-    /// It is none.
-    Wrong(String),
-    /// The member doesn't allow it.
-    Denied(String),
-}
-
-fn wrong(message: impl Into<String>) -> Refusal {
-    Refusal::Wrong(message.into())
-}
 
 /// Reads what a resource asks for, and holds it to what the member gives, and to its channel where that is known. References may stand for
 /// values.
@@ -59,16 +48,7 @@ pub(crate) fn read(config: &LibvirtConfig, resource: &Resource, channel: Option<
         }
         .map(|()| typed)
     });
-    checked.map_err(|refusal| match refusal {
-        Refusal::Wrong(message) => Invalid::Spec {
-            resource: resource.name.clone(),
-            message,
-        },
-        Refusal::Denied(message) => Invalid::Denied {
-            resource: resource.name.clone(),
-            message,
-        },
-    })
+    checked.map_err(|refusal| refusal.of(&resource.name))
 }
 
 struct Checker<'a> {
@@ -89,7 +69,7 @@ impl Checker<'_> {
         }
         match self.config.networks.iter().any(|range| range.covers(spec.address)) {
             true => Ok(()),
-            false => Err(Refusal::Denied(format!(
+            false => Err(denied(format!(
                 "address: {} is in no range of libvirt.networks in charter.toml: add one to allow it",
                 String::from(spec.address)
             ))),
@@ -113,7 +93,7 @@ impl Checker<'_> {
             .find_map(|format| name.strip_suffix(format.word())?.strip_suffix('.'));
         match stem.is_some_and(|stem| self.is_own(stem)) {
             true => Ok(()),
-            false => Err(Refusal::Denied(format!(
+            false => Err(denied(format!(
                 "{field}: {path:?} is no volume of this channel's: refer to a libvirt/volume ({{\"$ref\": \"volume.outputs.path\"}})"
             ))),
         }
@@ -124,7 +104,7 @@ impl Checker<'_> {
         if self.config.gives(Path::new(path)) && xml::can_hold(path) {
             return Ok(());
         }
-        Err(Refusal::Denied(format!(
+        Err(denied(format!(
             "{field}: {path:?} is below none of libvirt.pools in charter.toml: add its folder to allow it"
         )))
     }
@@ -134,7 +114,7 @@ impl Checker<'_> {
         match pool {
             Text::Reference(_) => Ok(()),
             Text::Literal(name) if self.is_own(name) => Ok(()),
-            Text::Literal(name) => Err(Refusal::Denied(format!(
+            Text::Literal(name) => Err(denied(format!(
                 "pool: {name:?} is no pool of this channel's: refer to a libvirt/pool ({{\"$ref\": \"pool.outputs.name\"}})"
             ))),
         }
@@ -187,7 +167,7 @@ impl Checker<'_> {
         }
         match self.config.images {
             Some(_) => Ok(()),
-            None => Err(Refusal::Denied(
+            None => Err(denied(
                 "image: this member has no folder of images: name one with libvirt.images in charter.toml".to_owned(),
             )),
         }
@@ -197,7 +177,7 @@ impl Checker<'_> {
         let within = |field: &str, value: u64, most: u64| match (1..=most).contains(&value) {
             true => Ok(()),
             false if value == 0 => Err(wrong(format!("{field}: at least 1"))),
-            false => Err(Refusal::Denied(format!(
+            false => Err(denied(format!(
                 "{field}: {value} is more than this member gives one domain ({most}, libvirt.{field} in charter.toml)"
             ))),
         };
@@ -242,7 +222,7 @@ impl Checker<'_> {
                 && !self.is_own(name)
                 && !self.config.present_networks.contains(name)
             {
-                return Err(Refusal::Denied(format!(
+                return Err(denied(format!(
                     "{at}/network: {name:?} is no network of this channel's, nor one of libvirt.present_networks in charter.toml"
                 )));
             }
@@ -258,7 +238,7 @@ impl Checker<'_> {
             Some(Ready::Address(_) | Ready::Port(_)) if spec.interfaces.is_empty() => {
                 Err(wrong("ready: it waits for an address, and there is no interface"))
             }
-            Some(Ready::Serial(_)) if !self.config.is_local() => Err(Refusal::Denied(
+            Some(Ready::Serial(_)) if !self.config.is_local() => Err(denied(
                 "ready: what a guest says is read in a file on the daemon's machine, and libvirt.uri names another one: wait for an address or a port"
                     .to_owned(),
             )),

@@ -59,10 +59,7 @@ async fn look(site: &Site, external: &str) -> Result<Seen, Hindrance> {
 /// Deletes what was made for a resource.
 pub(crate) async fn delete(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<Deleted, ProviderError> {
     let done = deleted(site, scope, name, external).await;
-    Ok(match done.map_err(|hindrance| failed("delete", external, hindrance))? {
-        Some(why) => Deleted::Pending { why },
-        None => Deleted::Gone,
-    })
+    providers::taken_down(done, external)
 }
 
 async fn deleted(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<Option<String>, Hindrance> {

@@ -7,9 +7,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use state::ids::{Channel, Kind, MemberId, ResourceName};
-use state::resource::{OnRetire, Origin, Resource};
+use state::resource::{OnRetire, Resource};
 
 use providers::Scope;
+use providers::made::Made;
 use providers::records::Folder;
 
 use crate::fragment::Fragment;
@@ -28,12 +29,7 @@ const MAX_BYTES: u64 = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Label {
-    pub(crate) channel: Channel,
-    pub(crate) member: MemberId,
-    pub(crate) resource: ResourceName,
-    pub(crate) kind: Kind,
-    pub(crate) origin: Origin,
-    pub(crate) on_retire: OnRetire,
+    pub(crate) made: Made,
     /// How long it may take to stop, in seconds; of a domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stop_seconds: Option<u64>,
@@ -70,12 +66,7 @@ pub(crate) enum Owner {
 impl Label {
     pub(crate) fn new(scope: &Scope, resource: &Resource) -> Self {
         Self {
-            channel: scope.channel.clone(),
-            member: scope.member.clone(),
-            resource: resource.name.clone(),
-            kind: resource.kind.clone(),
-            origin: resource.origin(&scope.channel),
-            on_retire: resource.on_retire,
+            made: Made::new(scope, resource),
             stop_seconds: None,
             xml: None,
             place: None,
@@ -97,22 +88,18 @@ impl Label {
         self.xml.as_ref().and_then(|xml| Fragment::read(xml).ok())
     }
 
-    pub(crate) fn is_of(&self, scope: &Scope) -> bool {
-        (&self.channel, &self.member) == (&scope.channel, &scope.member)
-    }
-
     /// As metadata.
     pub(crate) fn to_element(&self) -> Element {
         let element = Element::new(ELEMENT)
             .with("xmlns:charter", NAMESPACE)
-            .with("channel", &self.channel)
-            .with("member", &self.member)
-            .with("resource", &self.resource)
-            .with("kind", &self.kind)
-            .with("origin", &self.origin)
+            .with("channel", &self.made.channel)
+            .with("member", &self.made.member)
+            .with("resource", &self.made.resource)
+            .with("kind", &self.made.kind)
+            .with("origin", &self.made.origin)
             .with(
                 "on-retire",
-                match self.on_retire {
+                match self.made.on_retire {
                     OnRetire::Delete => "delete",
                     OnRetire::Retain => "retain",
                 },
@@ -145,14 +132,16 @@ impl Label {
     fn read(element: &Element) -> Option<Self> {
         let said = |name: &str| element.attribute(name);
         Some(Self {
-            channel: Channel::new(said("channel")?).ok()?,
-            member: MemberId::new(said("member")?).ok()?,
-            resource: ResourceName::new(said("resource")?).ok()?,
-            kind: Kind::new(said("kind")?).ok()?,
-            origin: said("origin")?.parse().ok()?,
-            on_retire: match said("on-retire") {
-                Some("retain") => OnRetire::Retain,
-                _ => OnRetire::Delete,
+            made: Made {
+                channel: Channel::new(said("channel")?).ok()?,
+                member: MemberId::new(said("member")?).ok()?,
+                resource: ResourceName::new(said("resource")?).ok()?,
+                kind: Kind::new(said("kind")?).ok()?,
+                origin: said("origin")?.parse().ok()?,
+                on_retire: match said("on-retire") {
+                    Some("retain") => OnRetire::Retain,
+                    _ => OnRetire::Delete,
+                },
             },
             stop_seconds: said("stop-seconds").and_then(|seconds| seconds.parse().ok()),
             xml: element
@@ -191,8 +180,8 @@ pub(crate) fn relabel(definition: &mut Element, label: Option<&Label>) {
 pub(crate) fn owner(label: Option<&Label>, scope: &Scope, name: &ResourceName) -> Owner {
     match label {
         None => Owner::Nobody,
-        Some(label) if label.is_of(scope) && label.resource == *name => Owner::Ours,
-        Some(label) => Owner::Anothers(format!("{}/{}", label.channel, label.resource)),
+        Some(label) if label.made.is_ours(scope, name) => Owner::Ours,
+        Some(label) => Owner::Anothers(label.made.owner()),
     }
 }
 

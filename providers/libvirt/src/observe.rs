@@ -380,7 +380,7 @@ fn outputs<'a>(all: impl IntoIterator<Item = (&'a str, serde_json::Value)>) -> O
 fn there(site: &Site, scope: &Scope, seen: &Seen, name: &ResourceName, origin: &Origin) -> Result<Observation, String> {
     let external = names::external(origin);
     for (found, label) in owned(site, scope, seen).map_err(|error| error.to_string())? {
-        if found == external && label.resource == *name {
+        if found == external && label.made.resource == *name {
             return Ok(Observation::Present {
                 external,
                 owned: true,
@@ -394,7 +394,7 @@ fn there(site: &Site, scope: &Scope, seen: &Seen, name: &ResourceName, origin: &
     // What is in a pool that can't be seen may be there.
     let label = site.label(&external).map_err(|error| error.to_string())?;
     let pool = label
-        .filter(|label| label.is_of(scope))
+        .filter(|label| label.made.is_of(scope))
         .and_then(|label| label.place)
         .map(|place| place.pool);
     match pool.and_then(|pool| seen.pools.iter().find(|found| found.name == pool && !found.active)) {
@@ -410,14 +410,14 @@ fn owned(site: &Site, scope: &Scope, seen: &Seen) -> Result<Vec<(String, Label)>
     let definitions = definitions.chain(seen.networks.iter().map(|network| (&network.name, &network.inactive)));
     for (name, text) in definitions {
         let label = Label::in_text(text);
-        all.extend(label.filter(|label| label.is_of(scope)).map(|label| (name.clone(), label)));
+        all.extend(label.filter(|label| label.made.is_of(scope)).map(|label| (name.clone(), label)));
     }
     for (name, label) in site.labels()? {
         let found = seen.pools.iter().any(|pool| match &label.place {
-            None => pool.name == name && label.kind == spec::kind("pool"),
+            None => pool.name == name && label.made.kind == spec::kind("pool"),
             Some(place) => place.pool == pool.name && pool.volumes.iter().any(|volume| volume.name == place.volume),
         });
-        if found && label.is_of(scope) {
+        if found && label.made.is_of(scope) {
             all.push((name, label));
         }
     }
@@ -428,12 +428,7 @@ fn owned(site: &Site, scope: &Scope, seen: &Seen) -> Result<Vec<(String, Label)>
 fn orphans(site: &Site, scope: &Scope, seen: &Seen, wanted: &BTreeSet<&ResourceName>) -> Result<Vec<Orphan>, Hindrance> {
     let all = owned(site, scope, seen)?.into_iter();
     Ok(all
-        .filter(|(_, label)| !wanted.contains(&label.resource))
-        .map(|(external, label)| Orphan {
-            name: label.resource,
-            kind: label.kind,
-            external,
-            on_retire: label.on_retire,
-        })
+        .filter(|(_, label)| !wanted.contains(&label.made.resource))
+        .map(|(external, label)| label.made.orphan(external))
         .collect())
 }

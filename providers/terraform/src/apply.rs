@@ -3,6 +3,7 @@
 use state::ids::ResourceName;
 use state::resource::Resource;
 
+use providers::made::Made;
 use providers::{Applied, Deleted, ProviderError, Scope, Script, failed};
 
 use crate::engine::now;
@@ -46,8 +47,8 @@ async fn applied(site: &Site, scope: &Scope, resource: &Resource, external: &str
     let present = site.records.get(external)?;
     let adopts = providers::adopts(resource);
     match &present {
-        Some(record) if record.is_ours(scope, &resource.name) => {}
-        Some(record) if adopts => return Err(Hindrance::Anothers(record.owner())),
+        Some(record) if record.made.is_ours(scope, &resource.name) => {}
+        Some(record) if adopts => return Err(Hindrance::Anothers(record.made.owner())),
         Some(_) => return Err(Hindrance::NotOwned),
         None if workspace.is_there() && !adopts => return Err(Hindrance::NotOwned),
         None => {}
@@ -59,7 +60,7 @@ async fn applied(site: &Site, scope: &Scope, resource: &Resource, external: &str
     let was_ours = present.is_some();
     let before = present.unwrap_or_else(|| Record::new(scope, resource));
     let mut record = Record {
-        on_retire: resource.on_retire,
+        made: Made::new(scope, resource),
         secrets: rendered.secrets.clone(),
         ..before
     };
@@ -117,14 +118,11 @@ async fn applied(site: &Site, scope: &Scope, resource: &Resource, external: &str
 /// Destroys what was made for a resource.
 pub(crate) async fn delete(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<Deleted, ProviderError> {
     let done = deleted(site, scope, name, external).await;
-    Ok(match done.map_err(|hindrance| failed("delete", external, hindrance))? {
-        Some(why) => Deleted::Pending { why },
-        None => Deleted::Gone,
-    })
+    providers::taken_down(done, external)
 }
 
 async fn deleted(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<Option<String>, Hindrance> {
-    let Some(record) = site.records.get(external)?.filter(|record| record.is_ours(scope, name)) else {
+    let Some(record) = site.records.get(external)?.filter(|record| record.made.is_ours(scope, name)) else {
         return Ok(None);
     };
     let workspace = Workspace::new(site, external, &record.secrets);
@@ -154,7 +152,7 @@ async fn deleted(site: &Site, scope: &Scope, name: &ResourceName, external: &str
 /// Lets go of a workspace, and leaves it where it is.
 pub(crate) fn release(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<(), ProviderError> {
     let released = || -> Result<(), Hindrance> {
-        match site.records.get(external)?.is_some_and(|record| record.is_ours(scope, name)) {
+        match site.records.get(external)?.is_some_and(|record| record.made.is_ours(scope, name)) {
             true => Ok(site.records.remove(external)?),
             false => Ok(()),
         }

@@ -7,6 +7,7 @@ use state::resource::Resource;
 
 use providers::Invalid;
 use providers::fields;
+use providers::refusal::{Refusal, denied, wrong};
 
 use crate::config::TerraformConfig;
 use crate::spec::{ModuleSpec, WorkspaceSpec};
@@ -41,22 +42,6 @@ const BLOCKS: [&str; 12] = [
     "//",
 ];
 
-/// Why a specification is refused.
-enum Refusal {
-    /// It is none.
-    Wrong(String),
-    /// The member doesn't allow it.
-    Denied(String),
-}
-
-fn wrong(message: impl Into<String>) -> Refusal {
-    Refusal::Wrong(message.into())
-}
-
-fn denied(message: impl Into<String>) -> Refusal {
-    Refusal::Denied(message.into())
-}
-
 /// Reads what a resource asks for, and holds it to what the member gives.
 pub(crate) fn read(config: &TerraformConfig, resource: &Resource) -> Result<WorkspaceSpec, Invalid> {
     let read: Result<WorkspaceSpec, String> = match resource.kind.name() {
@@ -67,16 +52,7 @@ pub(crate) fn read(config: &TerraformConfig, resource: &Resource) -> Result<Work
         )),
     };
     let checked = read.map_err(Refusal::Wrong).and_then(|spec| check(config, &spec).map(|()| spec));
-    checked.map_err(|refusal| match refusal {
-        Refusal::Wrong(message) => Invalid::Spec {
-            resource: resource.name.clone(),
-            message,
-        },
-        Refusal::Denied(message) => Invalid::Denied {
-            resource: resource.name.clone(),
-            message,
-        },
-    })
+    checked.map_err(|refusal| refusal.of(&resource.name))
 }
 
 fn check(config: &TerraformConfig, spec: &WorkspaceSpec) -> Result<(), Refusal> {

@@ -9,7 +9,7 @@ use state::ids::ResourceName;
 use state::observation::{FieldDrift, Observation};
 use state::resource::{Origin, Outputs, Resource};
 
-use providers::{Observed, Orphan, Scope, Wanted};
+use providers::{Observed, Scope, Wanted};
 
 use crate::engine::now;
 use crate::plan::EnginePlan;
@@ -25,13 +25,8 @@ pub(crate) async fn observe(site: &Site, scope: &Scope, wanted: &[Wanted<'_>]) -
         .records
         .of(scope)?
         .into_iter()
-        .filter(|(_, record)| !names.contains(&record.resource));
-    let orphans = left.map(|(external, record)| Orphan {
-        name: record.resource,
-        kind: record.kind,
-        external,
-        on_retire: record.on_retire,
-    });
+        .filter(|(_, record)| !names.contains(&record.made.resource));
+    let orphans = left.map(|(external, record)| record.made.orphan(external));
     let mut observed = Observed {
         orphans: orphans.collect(),
         ..Observed::default()
@@ -77,10 +72,10 @@ async fn look(site: &Site, scope: &Scope, wanted: &Wanted<'_>) -> Result<Observa
             false => Observation::Absent,
         });
     };
-    if !record.is_ours(scope, wanted.name) {
+    if !record.made.is_ours(scope, wanted.name) {
         return Ok(match wanted.origin {
             Some(_) => Observation::Pending {
-                why: providers::still_held(&record.owner()),
+                why: providers::still_held(&record.made.owner()),
                 external,
             },
             None => present(external, false, Outputs::new()),

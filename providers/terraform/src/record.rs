@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use state::ids::{Channel, Kind, MemberId, ResourceName, SecretName};
-use state::resource::{OnRetire, Origin, Outputs, Resource};
+use state::ids::SecretName;
+use state::resource::{Outputs, Resource};
 
 use providers::Scope;
+use providers::made::Made;
 use providers::records::Folder;
 
 /// The largest record that is read.
@@ -19,12 +20,7 @@ const MAX_BYTES: u64 = 4 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
-    pub(crate) channel: Channel,
-    pub(crate) member: MemberId,
-    pub(crate) resource: ResourceName,
-    pub(crate) kind: Kind,
-    pub(crate) origin: Origin,
-    pub(crate) on_retire: OnRetire,
+    pub(crate) made: Made,
     /// A digest of what was applied last; none: nothing was, wholly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) applied: Option<String>,
@@ -45,32 +41,13 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn new(scope: &Scope, resource: &Resource) -> Self {
         Self {
-            channel: scope.channel.clone(),
-            member: scope.member.clone(),
-            resource: resource.name.clone(),
-            kind: resource.kind.clone(),
-            origin: resource.origin(&scope.channel),
-            on_retire: resource.on_retire,
+            made: Made::new(scope, resource),
             applied: None,
             ready_for: None,
             checked: None,
             outputs: Outputs::new(),
             secrets: BTreeMap::new(),
         }
-    }
-
-    pub(crate) fn is_of(&self, scope: &Scope) -> bool {
-        (&self.channel, &self.member) == (&scope.channel, &scope.member)
-    }
-
-    /// Whether it is of this resource of a scope.
-    pub(crate) fn is_ours(&self, scope: &Scope, name: &ResourceName) -> bool {
-        self.is_of(scope) && self.resource == *name
-    }
-
-    /// Whose it is, in words.
-    pub(crate) fn owner(&self) -> String {
-        format!("{}/{}", self.channel, self.resource)
     }
 }
 
@@ -119,7 +96,7 @@ impl Records {
     /// Those of a scope, by external name.
     pub(crate) fn of(&self, scope: &Scope) -> io::Result<Vec<(String, Record)>> {
         self.with(|all| {
-            let own = all.iter().filter(|(_, record)| record.is_of(scope));
+            let own = all.iter().filter(|(_, record)| record.made.is_of(scope));
             Ok(own.map(|(name, record)| (name.clone(), record.clone())).collect())
         })
     }

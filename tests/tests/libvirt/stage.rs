@@ -89,19 +89,7 @@ impl Stage {
     /// Does what passes do until it is in sync.
     #[track_caller]
     pub(crate) fn make(&self, resource: &Resource) -> Outputs {
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        loop {
-            let seen = self.see(resource);
-            if seen.in_sync() {
-                return seen.outputs().cloned().unwrap_or_default();
-            }
-            let done = match &seen {
-                Observation::Pending { .. } => Ok(None),
-                _ => self.apply(resource).map(Some),
-            };
-            assert!(std::time::Instant::now() < end, "{}: {seen:?} {done:?}", resource.name);
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
+        tests::passes::passes(|| self.see(resource), || self.apply(resource))
     }
 
     /// Does what passes do until it is gone.
@@ -121,10 +109,7 @@ impl Stage {
     /// The one field that differs.
     #[track_caller]
     pub(crate) fn drift(&self, resource: &Resource) -> Vec<String> {
-        match self.see(resource) {
-            Observation::Present { drift, .. } => drift.into_iter().map(|field| field.path).collect(),
-            other => panic!("{other:?}"),
-        }
+        tests::passes::paths(self.see(resource))
     }
 }
 
