@@ -47,9 +47,9 @@ pub struct LibvirtConfig {
     /// The folder in which Charter remembers what it has made.
     #[serde(default = "records")]
     pub records: PathBuf,
-    /// The folder in which a daemon on this machine keeps definitions: what is written there wakes Charter.
-    #[serde(default = "definitions")]
-    pub definitions: PathBuf,
+    /// The folders in which a daemon on this machine keeps definitions, and what runs: what is written there wakes Charter.
+    #[serde(default = "watch")]
+    pub watch: BTreeSet<PathBuf>,
     /// How long one call may take, in seconds.
     #[serde(default = "deadline_seconds")]
     pub deadline_seconds: u64,
@@ -75,8 +75,10 @@ fn records() -> PathBuf {
     "libvirt".into()
 }
 
-fn definitions() -> PathBuf {
-    "/etc/libvirt".into()
+fn watch() -> BTreeSet<PathBuf> {
+    ["/etc/libvirt", "/run/libvirt/network", "/run/libvirt/qemu"]
+        .map(PathBuf::from)
+        .into()
 }
 
 fn deadline_seconds() -> u64 {
@@ -155,7 +157,7 @@ impl LibvirtConfig {
             cpus: cpus(),
             logs: logs(),
             records: records(),
-            definitions: definitions(),
+            watch: watch(),
             deadline_seconds: deadline_seconds(),
         }
     }
@@ -203,6 +205,11 @@ impl LibvirtConfig {
     pub(crate) fn is_local(&self) -> bool {
         let rest = self.uri.split_once("://").map_or("", |(_, rest)| rest);
         rest.split(['/', '?']).next().is_some_and(str::is_empty)
+    }
+
+    /// The folders that can be watched.
+    pub(crate) fn watched(&self) -> Vec<PathBuf> {
+        self.watch.iter().filter(|_| self.is_local()).cloned().collect()
     }
 
     pub(crate) fn deadline(&self) -> Duration {

@@ -111,7 +111,7 @@ impl Fragment {
             match part.name.as_str() {
                 "devices" | "features" => {
                     let mut place = definition.child(&part.name).cloned().unwrap_or_else(|| Element::new(&part.name));
-                    for one in part.children.iter().filter(|one| one.name != "devices") {
+                    for one in &part.children {
                         if place.children.iter().any(|live| covers(one, live)) {
                             continue;
                         }

@@ -166,7 +166,7 @@ impl Libvirt {
         Self {
             site: Arc::new(Site {
                 client: Client::new(helper.clone(), config.uri.clone(), config.deadline()),
-                listener: Listener::new(helper, config.uri.clone(), config.is_local().then(|| config.definitions.clone())),
+                listener: Listener::new(helper, config.uri.clone(), config.watched()),
                 config,
                 labels: Mutex::default(),
                 stops: Mutex::default(),

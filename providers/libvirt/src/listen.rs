@@ -1,7 +1,7 @@
 //! Being told of changes, by a process that listens to the daemon for as long as anybody waits.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 pub(crate) struct Listener {
     helper: Helper,
     uri: String,
-    /// Where a daemon on this machine keeps definitions: it tells nothing of smaller changes, and writes each of them down.
-    definitions: Option<PathBuf>,
+    /// Where a daemon on this machine keeps definitions and what runs: it tells nothing of smaller changes, and writes each of them down.
+    folders: Vec<PathBuf>,
     count: watch::Sender<u64>,
     looked: Mutex<BTreeMap<Scope, u64>>,
     task: OnceLock<(AbortHandle, Option<RecommendedWatcher>)>,
@@ -38,11 +38,11 @@ impl Drop for Listener {
 }
 
 impl Listener {
-    pub(crate) fn new(helper: Helper, uri: String, definitions: Option<PathBuf>) -> Self {
+    pub(crate) fn new(helper: Helper, uri: String, folders: Vec<PathBuf>) -> Self {
         Self {
             helper,
             uri,
-            definitions,
+            folders,
             count: watch::Sender::new(0),
             looked: Mutex::default(),
             task: OnceLock::new(),
@@ -59,13 +59,7 @@ impl Listener {
     pub(crate) async fn changed(&self, scope: &Scope) {
         self.task.get_or_init(|| {
             let listening = listen(self.helper.clone(), self.uri.clone(), self.count.clone());
-            let watcher = self.definitions.as_deref().and_then(|folder| {
-                let watched = watch(folder, self.count.clone());
-                watched
-                    .inspect_err(|error| tracing::debug!(%error, "nobody watches libvirt's definitions"))
-                    .ok()
-            });
-            (tokio::spawn(listening).abort_handle(), watcher)
+            (tokio::spawn(listening).abort_handle(), watch(&self.folders, self.count.clone()))
         });
         let known = {
             let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,15 +71,22 @@ impl Listener {
     }
 }
 
-/// Watches a folder of definitions: what is written there counts as something that has happened.
-fn watch(folder: &Path, count: watch::Sender<u64>) -> Result<RecommendedWatcher, notify::Error> {
-    let mut watcher = notify::recommended_watcher(move |event: Result<notify::Event, notify::Error>| {
+/// Watches folders: what is written there counts as something that has happened. Those that can't be watched are left out.
+fn watch(folders: &[PathBuf], count: watch::Sender<u64>) -> Option<RecommendedWatcher> {
+    let told = notify::recommended_watcher(move |event: Result<notify::Event, notify::Error>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
             count.send_modify(|count| *count += 1);
         }
-    })?;
-    watcher.watch(folder, RecursiveMode::Recursive)?;
-    Ok(watcher)
+    });
+    let mut watcher = told
+        .inspect_err(|error| tracing::debug!(%error, "nobody watches libvirt's folders"))
+        .ok()?;
+    for folder in folders {
+        if let Err(error) = watcher.watch(folder, RecursiveMode::Recursive) {
+            tracing::debug!(folder = %folder.display(), %error, "libvirt's folder is not watched");
+        }
+    }
+    Some(watcher)
 }
 
 async fn listen(helper: Helper, uri: String, count: watch::Sender<u64>) {

@@ -119,8 +119,13 @@ fn configuration(config: &TerraformConfig, all: &Map<String, Value>) -> Result<(
     settings(all.get("terraform"))?;
     let sources = sources(all.get("terraform"))?;
     let mut used: BTreeSet<(String, String)> = BTreeSet::new();
-    for block in ["resource", "data"] {
-        for (kind, instances) in objects(all.get(block), block)? {
+    let mut blocks: Vec<(&str, Option<&Value>)> = vec![("resource", all.get("resource")), ("data", all.get("data"))];
+    // A check has data of its own.
+    for (_, body) in objects(all.get("check"), "check")? {
+        blocks.extend(bodies(body).into_iter().map(|body| ("data", body.get("data"))));
+    }
+    for (block, within) in blocks {
+        for (kind, instances) in objects(within, block)? {
             if block == "data" && kind == "terraform_remote_state" {
                 return Err(denied(
                     "configuration/data/terraform_remote_state reads other states: take other resources' outputs by references",
@@ -231,7 +236,8 @@ fn objects<'a>(value: Option<&'a Value>, at: &str) -> Result<Vec<(&'a String, &'
     let mut all = Vec::new();
     for one in value.into_iter().flat_map(values) {
         match one {
-            Value::Object(map) => all.extend(map),
+            // What stands under // is a comment.
+            Value::Object(map) => all.extend(map.iter().filter(|(name, _)| *name != "//")),
             _ => return Err(wrong(format!("configuration/{at} holds no names"))),
         }
     }
@@ -327,7 +333,7 @@ mod tests {
             (data("${core::file (\"/etc/passwd\")}"), "file(…) reads files"),
             (data("${templatefile(\"../x\", {})}"), "templatefile(…)"),
             (data("%{ if fileexists(\"/x\") }a%{ endif }"), "fileexists(…)"),
-            (json!({ "configuration": { "locals": { "${file(\"x\")}": 1 } } }), "file(…)"),
+            (json!({ "configuration": { "locals": { "a${file(\"x\")}": 1 } } }), "file(…)"),
             (
                 json!({ "configuration": { "resource": { "terraform_data": { "a": { "provisioner": provisioner } } } } }),
                 "terraform.provisioners",
@@ -363,6 +369,10 @@ mod tests {
             (
                 json!({ "configuration": { "terraform": [{ "cloud": {} }] } }),
                 "configuration/terraform/cloud",
+            ),
+            (
+                json!({ "configuration": { "check": { "x": { "data": { "http": { "y": {} } } } } } }),
+                "hashicorp/http is none",
             ),
             (
                 json!({ "configuration": { "data": { "terraform_remote_state": { "x": {} } } } }),
@@ -409,6 +419,7 @@ mod tests {
             json!({ "configuration": { "resource": { "terraform_data": { "a": { "input": "a profile(s) and ${var.file}" } } } } }),
             json!({ "configuration": { "resource": { "time_static": { "x": {} } }, "terraform": { "required_providers": { "time": { "source": "hashicorp/time", "version": "0.14.2" } } } } }),
             json!({ "module": { "source": "our/net/aws", "version": "1.0.0", "inputs": { "name": "${x}" } } }),
+            json!({ "configuration": { "resource": { "//": "why", "terraform_data": { "//": "how", "a": { "//": "what" } } } } }),
         ] {
             assert_eq!(refused(&good), "");
         }

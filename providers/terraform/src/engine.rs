@@ -56,6 +56,8 @@ pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) output: Vec<u8>,
     pub(crate) complaints: String,
+    /// The secrets that it was given, by name: what it says of them is not told.
+    pub(crate) secrets: BTreeMap<String, String>,
 }
 
 impl Ended {
@@ -73,6 +75,12 @@ impl Ended {
             .map(|c| if c.is_control() || "│╷╵".contains(c) { ' ' } else { c })
             .collect();
         let mut words = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (name, secret) in self.secrets.iter().filter(|(_, secret)| !secret.trim().is_empty()) {
+            // As it is, and as it is told in a line.
+            for told in [secret.clone(), secret.split_whitespace().collect::<Vec<_>>().join(" ")] {
+                words = words.replace(&told, &format!("<{name}>"));
+            }
+        }
         if words.len() > MAX_WORDS {
             let at = (0..=MAX_WORDS).rev().find(|at| words.is_char_boundary(*at)).unwrap_or(0);
             words.truncate(at);
@@ -174,6 +182,7 @@ pub(crate) async fn run(run: &Run<'_>) -> Result<Ended, Hindrance> {
         code: status.code(),
         output: read(&out, run.what)?,
         complaints: String::from_utf8_lossy(&read(&err, run.what)?).into_owned(),
+        secrets: BTreeMap::new(),
     })
 }
 
@@ -244,8 +253,9 @@ mod tests {
             code: Some(1),
             output: lines.as_bytes().to_vec(),
             complaints: "other".into(),
+            secrets: BTreeMap::from([("how".to_owned(), "in half".to_owned()), ("none".to_owned(), String::new())]),
         };
-        assert_eq!(ended.words(), "terraform_data.a: Broken: in half");
+        assert_eq!(ended.words(), "terraform_data.a: Broken: <how>");
         assert!(going_on(folder.path()).is_none());
         let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(folder.path().join("output")).unwrap());
         assert_eq!(mode & 0o777, 0o600);

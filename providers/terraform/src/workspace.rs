@@ -157,6 +157,7 @@ impl<'a> Workspace<'a> {
         let ended = self.engine("the preparation", &["init", "-input=false", "-no-color"]).await?;
         match ended.code {
             Some(0) => {
+                self.locked()?;
                 record.ready_for = Some(wanted);
                 Ok(())
             }
@@ -165,6 +166,24 @@ impl<'a> Workspace<'a> {
                 words: ended.words(),
             }),
         }
+    }
+
+    /// Holds every provider that the engine has chosen to those that orders may use: modules name their own.
+    fn locked(&self) -> Result<(), Hindrance> {
+        let text = match fs::read_to_string(self.folder.join(".terraform.lock.hcl")) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let chosen = text.lines().filter_map(|line| line.strip_prefix("provider \"")?.split('"').next());
+        for source in chosen {
+            if !self.site.config.gives_provider(source) {
+                return Err(Hindrance::Invalid(format!(
+                    "the provider {source}, which a module needs, is none of terraform.providers in charter.toml: add it to allow it"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Writes a file, if it is another one.
@@ -287,11 +306,13 @@ impl<'a> Workspace<'a> {
             ("HOME".to_owned(), self.folder.display().to_string()),
             ("TF_CLI_CONFIG_FILE".to_owned(), self.site.engine_config()?.display().to_string()),
         ]);
-        for (name, secret) in &config.environment {
-            environment.insert(name.clone(), config.secret(secret)?);
-        }
-        for (name, secret) in &self.secrets {
-            environment.insert(format!("TF_VAR_{name}"), config.secret(secret)?);
+        let mut secrets = BTreeMap::new();
+        let variables = self.secrets.iter().map(|(name, secret)| (format!("TF_VAR_{name}"), secret));
+        let own = config.environment.iter().map(|(name, secret)| (name.clone(), secret));
+        for (name, secret) in own.chain(variables) {
+            let value = config.secret(secret)?;
+            secrets.insert(secret.to_string(), value.clone());
+            environment.insert(name, value);
         }
         let _turn = self.site.turns.acquire().await;
         let run = Run {
@@ -302,7 +323,8 @@ impl<'a> Workspace<'a> {
             environment: &environment,
             deadline: config.deadline(),
         };
-        engine::run(&run).await
+        let ended = engine::run(&run).await?;
+        Ok(Ended { secrets, ..ended })
     }
 }
 

@@ -107,6 +107,15 @@ fn a_guest_runs_from_an_image_and_stays_as_it_was_ordered() {
     });
     assert_eq!(stage.drift(&guest.domain), ["/memory_mib"]);
     stage.make(&guest.domain);
+    calm();
+    let range = "<range start='10.77.1.10' end='10.77.1.99'/>";
+    wakes(&|| {
+        stage
+            .host
+            .does(&["net-update", &stage.external("inside"), "delete", "ip-dhcp-range", range, "--live"]);
+    });
+    assert_eq!(stage.drift(&guest.network), ["/dhcp"]);
+    stage.make(&guest.network);
     let daemon = rustix::process::Pid::from_raw(stage.host.daemon().unwrap()).unwrap();
     rustix::process::kill_process(daemon, rustix::process::Signal::KILL).unwrap();
     tests::until("the daemon is back", || stage.host.virsh(&["version"]).map(drop));
