@@ -120,9 +120,10 @@ pub(crate) fn provider(host: &Hypervisor, records: &Path) -> Libvirt {
 
 /// A provider on a host that is reached in some way.
 pub(crate) fn provider_at(host: &Hypervisor, uri: &str, records: &Path) -> Libvirt {
+    let watched = ["etc/libvirt", "run/libvirt/network", "run/libvirt/qemu"].map(|name| host.folder().join("own").join(name));
     let config: LibvirtConfig = serde_json::from_value(json!({
         "uri": uri, "pools": [host.folder().join("pools")], "networks": ["10.77.0.0/16"], "images": host.folder().join("images"),
-        "logs": host.folder().join("logs"), "watch": ["etc/libvirt", "run/libvirt/network", "run/libvirt/qemu"].map(|name| host.folder().join("own").join(name)), "records": records, "deadline_seconds": 5,
+        "logs": host.folder().join("logs"), "watch": watched, "records": records, "deadline_seconds": 5,
     }))
     .unwrap();
     config.check().unwrap();
