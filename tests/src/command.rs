@@ -111,6 +111,28 @@ pub fn run(mut command: Command, deadline: Duration) -> Ended {
 }
 
 /// A command as one types it.
+/// Writes a script of the shell's that can be run. This process never has it open: another thread's child would have it too, and what is
+/// open for writing can't be run.
+///
+/// # Panics
+/// When it can't be written.
+pub fn script(path: &std::path::Path, text: &str) {
+    let mut shell = Command::new("sh")
+        .args(["-c", "printf '#!/bin/sh\\n' > \"$0\" && cat >> \"$0\" && chmod 700 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell is there");
+    let mut input = shell.stdin.take().expect("it was asked for");
+    std::io::Write::write_all(&mut input, text.as_bytes()).expect("the shell reads it");
+    drop(input);
+    assert!(
+        shell.wait().expect("the shell ends").success(),
+        "{} can't be written",
+        path.display()
+    );
+}
+
 pub fn words(command: &Command) -> String {
     let all = std::iter::once(command.get_program()).chain(command.get_args());
     all.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")

@@ -68,8 +68,7 @@ fn a_daemon_is_reached_by_ssh() {
     let uri = |host: &Hypervisor, known: &str| {
         let folder = host.folder();
         let ssh = folder.join(format!("ssh/ssh-{}", known.len()));
-        std::fs::write(&ssh, format!("#!/bin/sh\nexec ssh -o UserKnownHostsFile={known} \"$@\"\n")).unwrap();
-        std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        tests::command::script(&ssh, &format!("exec ssh -o UserKnownHostsFile={known} \"$@\"\n"));
         let (key, ssh) = (folder.join("ssh/key"), ssh.display());
         format!(
             "qemu+ssh://root@127.0.0.1:{port}/system?keyfile={}&command={ssh}&no_tty=1",

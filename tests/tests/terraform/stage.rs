@@ -1,6 +1,5 @@
 //! A provider with a real engine, behind a script that counts its runs, and hangs or fails when it is told to.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use providers::{Applied, Deleted, Provider, Scope, Wanted};
@@ -32,16 +31,14 @@ impl Stage {
         let folder = tempfile::Builder::new().prefix("charter-terraform-").tempdir().unwrap();
         let root = folder.path().display();
         let script = format!(
-            "#!/bin/sh\necho \"$1\" >> {root}/runs\n\
+            "echo \"$1\" >> {root}/runs\n\
              if [ -e {root}/hang ]; then rm {root}/hang; exec sleep 4; fi\n\
              if [ -e {root}/forbid ]; then echo 'Error: not allowed' >&2; exit 1; fi\n\
              if [ \"$1\" = apply ] && [ -e {root}/slow ]; then sleep 1; fi\n\
              exec {} \"$@\"\n",
             engine.display()
         );
-        let program = folder.path().join("engine");
-        std::fs::write(&program, script).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        tests::command::script(&folder.path().join("engine"), &script);
         let provider = provider(folder.path(), more);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
