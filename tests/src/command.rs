@@ -110,7 +110,6 @@ pub fn run(mut command: Command, deadline: Duration) -> Ended {
     }
 }
 
-/// A command as one types it.
 /// Writes a script of the shell's that can be run. This process never has it open: another thread's child would have it too, and what is
 /// open for writing can't be run.
 ///
@@ -133,6 +132,7 @@ pub fn script(path: &std::path::Path, text: &str) {
     );
 }
 
+/// A command as one types it.
 pub fn words(command: &Command) -> String {
     let all = std::iter::once(command.get_program()).chain(command.get_args());
     all.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
