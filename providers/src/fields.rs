@@ -16,6 +16,16 @@ pub enum Text {
     Reference(String),
 }
 
+impl Text {
+    /// As it is shown before its value is known: a reference is its name in angle brackets.
+    pub fn shown(&self) -> String {
+        match self {
+            Text::Literal(text) => text.clone(),
+            Text::Reference(reference) => format!("<{reference}>"),
+        }
+    }
+}
+
 /// A text that may be another resource's output or a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Setting {

@@ -9,6 +9,12 @@ use std::path::{Path, PathBuf};
 /// What the names of the files end in.
 const ENDING: &str = ".json";
 
+/// Makes a new, empty file that its owner only can read, in the place of what is there.
+pub fn private(path: &Path) -> io::Result<File> {
+    let _ = fs::remove_file(path);
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
 /// A folder of records.
 #[derive(Clone, Debug)]
 pub struct Folder {

@@ -25,10 +25,7 @@ pub(crate) async fn delete(site: &Site, scope: &Scope, name: &ResourceName, exte
         false => records.put(name, record),
     });
     kept.map_err(|error| trouble(error.into()))?;
-    Ok(match waits.map_err(trouble)? {
-        Some(why) => Deleted::Pending { why },
-        None => Deleted::Gone,
-    })
+    providers::taken_down(waits, external)
 }
 
 /// Deletes objects of a resource, what stands on others first; what is gone leaves the record. Says what is waited for.

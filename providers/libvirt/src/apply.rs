@@ -1,13 +1,13 @@
 //! Making and changing what a resource asks for, then looking at what came of it.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use state::observation::Observation;
 use state::resource::{Origin, Resource};
 
 use providers::fields::{Text, literal};
+use providers::refusal::wrong;
 use providers::{Applied, Invalid, ProviderError, Scope, chain, failed};
 
 use crate::client::Trouble;
@@ -435,8 +435,7 @@ fn write_private(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let _ = std::fs::remove_file(path);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = providers::records::private(path)?;
     file.write_all(bytes)?;
     file.sync_data()
 }
@@ -446,25 +445,18 @@ pub(crate) fn render(site: &Site, scope: &Scope, resource: &Resource) -> Result<
     let typed = check::read(&site.config, resource, Some(scope.channel.as_str()))?;
     let origin = resource.origin(&scope.channel);
     let label = Label::new(scope, resource);
-    let shown = |text: &Text| match text {
-        Text::Literal(text) => text.clone(),
-        Text::Reference(reference) => format!("<{reference}>"),
-    };
-    let wrong = |message: String| Invalid::Spec {
-        resource: resource.name.clone(),
-        message,
-    };
+    let invalid = |message: String| wrong(message).of(&resource.name);
     let text = match &typed {
         Typed::Network(spec) => network::definition(&origin, &label, spec, None).to_xml(),
         Typed::Pool(spec) => storage::pool(&origin, &spec.path).to_xml(),
         Typed::Volume(spec) => {
             let bytes = spec.capacity_mib.map(storage::bytes).unwrap_or_default();
-            let base = spec.base.as_ref().map(shown);
+            let base = spec.base.as_ref().map(Text::shown);
             storage::volume(&storage::volume_name(&origin, spec.format), spec.format, bytes, base.as_deref()).to_xml()
         }
         Typed::Seed(spec) => {
             let named = |name: &state::ids::SecretName| Ok::<_, state::ids::NameError>(format!("<{name}>"));
-            let files = storage::seed_files(&origin, spec, &named).map_err(|error| wrong(error.to_string()))?;
+            let files = storage::seed_files(&origin, spec, &named).map_err(|error| invalid(error.to_string()))?;
             let scripts = files.into_iter().map(|(name, text)| providers::Script {
                 name: format!("{}.{name}", resource.name),
                 bytes: text.into_bytes(),
@@ -474,10 +466,10 @@ pub(crate) fn render(site: &Site, scope: &Scope, resource: &Resource) -> Result<
         Typed::Domain(spec) => {
             let mut known = spec.clone();
             for text in known.texts_mut() {
-                *text = Text::Literal(shown(text));
+                *text = Text::Literal(text.shown());
             }
             let label = Label::of_domain(scope, resource, spec);
-            let domain = Domain::new(&site.config, &origin, &known).map_err(wrong)?;
+            let domain = Domain::new(&site.config, &origin, &known).map_err(invalid)?;
             domain.definition(&origin, &label, true, None).to_xml()
         }
     };

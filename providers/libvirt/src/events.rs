@@ -47,31 +47,13 @@ fn register(connection: &Connect) -> Result<(), virt::error::Error> {
         let domain = std::mem::transmute::<*const (), Domain>(domain as *const ());
         let network = std::mem::transmute::<*const (), Network>(network as *const ());
         let pool = std::mem::transmute::<*const (), Pool>(pool as *const ());
+        let device = std::mem::transmute::<Device, Domain>(device);
+        let of_domains =
+            |event, told| sys::virConnectDomainEventRegisterAny(raw, ptr::null_mut(), id(event), Some(told), ptr::null_mut(), None);
         [
-            sys::virConnectDomainEventRegisterAny(
-                raw,
-                ptr::null_mut(),
-                id(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE),
-                Some(domain),
-                ptr::null_mut(),
-                None,
-            ),
-            sys::virConnectDomainEventRegisterAny(
-                raw,
-                ptr::null_mut(),
-                id(sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED),
-                Some(std::mem::transmute::<Device, Domain>(device)),
-                ptr::null_mut(),
-                None,
-            ),
-            sys::virConnectDomainEventRegisterAny(
-                raw,
-                ptr::null_mut(),
-                id(sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED),
-                Some(std::mem::transmute::<Device, Domain>(device)),
-                ptr::null_mut(),
-                None,
-            ),
+            of_domains(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, domain),
+            of_domains(sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, device),
+            of_domains(sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, device),
             sys::virConnectNetworkEventRegisterAny(
                 raw,
                 ptr::null_mut(),

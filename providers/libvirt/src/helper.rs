@@ -92,7 +92,6 @@ fn call(connection: &Connect, agents: &mut Agents, ask: Ask, sent: &dyn Fn(u64) 
     match ask {
         Ask::Look => return Ok(Answer::Seen(Box::new(look(connection, agents)?))),
         Ask::LookAt { name, pool } => {
-            agents.begin();
             return Ok(Answer::Seen(Box::new(look_at(connection, agents, &name, pool.as_deref())?)));
         }
         Ask::DefineDomain { xml } => {
@@ -254,6 +253,7 @@ fn look(connection: &Connect, agents: &mut Agents) -> Result<Seen, Error> {
 }
 
 fn look_at(connection: &Connect, agents: &mut Agents, name: &str, pool: Option<&str>) -> Result<Seen, Error> {
+    agents.begin();
     let mut seen = Seen {
         kvm: has_kvm(connection)?,
         ..Seen::default()

@@ -42,10 +42,7 @@ fn quoted(text: &str) -> String {
 }
 
 fn shown(text: &Text) -> String {
-    match text {
-        Text::Literal(text) => quoted(text),
-        Text::Reference(reference) => quoted(&format!("<{reference}>")),
-    }
+    quoted(&text.shown())
 }
 
 /// Renders the domains among some resources; none: there is no domain.
@@ -118,14 +115,7 @@ fn machine(site: &Site, scope: &Scope, resource: &Resource, spec: &DomainSpec, w
             if let Some(initrd) = &kernel.initrd {
                 set("initrd", shown(initrd));
             }
-            let words: Vec<String> = kernel
-                .arguments
-                .iter()
-                .map(|word| match word {
-                    Text::Literal(word) => word.clone(),
-                    Text::Reference(reference) => format!("<{reference}>"),
-                })
-                .collect();
+            let words: Vec<String> = kernel.arguments.iter().map(Text::shown).collect();
             set("cmd_line", quoted(&words.join(" ")));
         }
         for boot in &spec.boot {

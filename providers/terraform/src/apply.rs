@@ -69,10 +69,9 @@ async fn applied(site: &Site, scope: &Scope, resource: &Resource, external: &str
     workspace.prepare(rendered, &mut record).await?;
     site.records.put(external, &record)?;
     let inputs = workspace.inputs(rendered);
-    let shown = workspace.is_planned(&inputs);
     let mut outputs = None;
-    let mut changes = shown;
-    if !shown {
+    let mut changes = workspace.is_planned(&inputs);
+    if !changes {
         match workspace.plan(&inputs, false).await? {
             Outcome::Same(plan) => outputs = Some(plan.outputs()),
             Outcome::Changes(plan) => {

@@ -26,8 +26,10 @@ const READERS: [&str; 11] = [
     "filesha512",
     "templatefile",
 ];
+/// The name under which a comment stands.
+const COMMENT: &str = "//";
 /// What a workspace's blocks are.
-const BLOCKS: [&str; 12] = [
+const BLOCKS: [&str; 11] = [
     "check",
     "data",
     "locals",
@@ -39,7 +41,6 @@ const BLOCKS: [&str; 12] = [
     "resource",
     "terraform",
     "variable",
-    "//",
 ];
 
 /// Reads what a resource asks for, and holds it to what the member gives.
@@ -108,10 +109,10 @@ fn registry_module(config: &TerraformConfig, at: &str, source: &str, version: Op
 }
 
 fn configuration(config: &TerraformConfig, all: &Map<String, Value>) -> Result<(), Refusal> {
-    if let Some(bad) = all.keys().find(|name| !BLOCKS.contains(&name.as_str())) {
+    if let Some(bad) = all.keys().find(|name| *name != COMMENT && !BLOCKS.contains(&name.as_str())) {
         return Err(wrong(format!(
             "configuration/{bad} is no block that a workspace has: it has {}",
-            BLOCKS[..11].join(", ")
+            BLOCKS.join(", ")
         )));
     }
     all.iter()
@@ -236,8 +237,7 @@ fn objects<'a>(value: Option<&'a Value>, at: &str) -> Result<Vec<(&'a String, &'
     let mut all = Vec::new();
     for one in value.into_iter().flat_map(values) {
         match one {
-            // What stands under // is a comment.
-            Value::Object(map) => all.extend(map.iter().filter(|(name, _)| *name != "//")),
+            Value::Object(map) => all.extend(map.iter().filter(|(name, _)| *name != COMMENT)),
             _ => return Err(wrong(format!("configuration/{at} holds no names"))),
         }
     }

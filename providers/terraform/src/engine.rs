@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +12,8 @@ use process_wrap::tokio::{CommandWrap, ProcessSession};
 use procfs::process::Process;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
+
+use providers::records::private;
 
 use crate::Hindrance;
 
@@ -144,6 +145,7 @@ pub(crate) async fn run(run: &Run<'_>) -> Result<Ended, Hindrance> {
         .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
         .envs(run.environment)
         .stdin(Stdio::null())
+        // What an engine says may hold secrets.
         .stdout(private(&out)?)
         .stderr(private(&err)?);
     let started = CommandWrap::from(command).wrap(ProcessSession).spawn();
@@ -191,12 +193,6 @@ fn stop(pid: Option<i32>, signal: Signal) {
     if let Some(pid) = pid.and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
-}
-
-/// A new file that nobody else can read: what an engine says may hold secrets.
-pub(crate) fn private(path: &Path) -> io::Result<File> {
-    let _ = fs::remove_file(path);
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn read(path: &PathBuf, what: &str) -> Result<Vec<u8>, Hindrance> {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use state::canonical::Digest;
 use state::ids::OutputName;
 use state::observation::FieldDrift;
 use state::resource::Outputs;
@@ -182,16 +181,6 @@ impl EnginePlan {
             fields.push(field("/…", Some(json!(format!("{more} differences more"))), None));
         }
         fields
-    }
-
-    /// A digest of what it does: two plans with the same one do the same.
-    pub(crate) fn digest(&self) -> Digest {
-        let mut text = String::new();
-        for resource in &self.resource_changes {
-            let change = &resource.change;
-            text += &json!([resource.address, change.actions, change.before, change.after, change.after_unknown]).to_string();
-        }
-        Digest::of(text.as_bytes())
     }
 
     /// The outputs of what is there, without sensitive ones.

@@ -10,18 +10,19 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use state::canonical::Digest;
 use state::ids::SecretName;
 use state::resource::Outputs;
 
-use crate::engine::{self, Ended, Run, going_on, private};
+use providers::records::private;
+
+use crate::engine::{self, Ended, Run, going_on};
 use crate::plan::{self, EnginePlan};
 use crate::record::Record;
 use crate::render::{CONFIGURATION, Rendered, VARIABLES};
 use crate::{Hindrance, Site};
 
-/// The file of a saved plan, and what is remembered of it.
+/// The file of a saved plan, and that with the digest of what it is a plan for.
 const PLAN: &str = "saved.tfplan";
 const PLANNED: &str = "saved.json";
 /// The state, where it is kept beside the configuration.
@@ -32,13 +33,6 @@ const KEPT: [(&str, &str); 2] = [(CONFIGURATION, "applied.configuration"), (VARI
 /// How long it is waited for somebody else in a working directory, and how long between two tries.
 const WAIT: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// What a saved plan is a plan for, and what it does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Planned {
-    inputs: String,
-    digest: String,
-}
 
 /// A working directory.
 pub(crate) struct Workspace<'a> {
@@ -226,19 +220,15 @@ impl<'a> Workspace<'a> {
             self.forget_plan()?;
             return Ok(Outcome::Same(plan));
         }
-        let planned = Planned {
-            inputs: inputs.to_owned(),
-            digest: plan.digest().hex(),
-        };
-        self.write(PLANNED, &serde_json::to_string(&planned).map_err(io::Error::from)?)?;
+        self.write(PLANNED, &serde_json::to_string(inputs).map_err(io::Error::from)?)?;
         Ok(Outcome::Changes(plan))
     }
 
     /// Whether a plan for these inputs is kept.
     pub(crate) fn is_planned(&self, inputs: &str) -> bool {
         let planned = fs::read(self.folder.join(PLANNED)).ok();
-        let planned: Option<Planned> = planned.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        planned.is_some_and(|planned| planned.inputs == inputs) && self.folder.join(PLAN).exists()
+        let planned: Option<String> = planned.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        planned.as_deref() == Some(inputs) && self.folder.join(PLAN).exists()
     }
 
     pub(crate) fn forget_plan(&self) -> io::Result<()> {
