@@ -45,7 +45,7 @@ fn one_line_of_the_example_takes_a_member_to_kubernetes() {
     std::fs::write(example.join("network.yaml"), changed).unwrap();
     let folder = example.display().to_string();
     world.charter(&["up", &folder, "--once"]).exits(1).says(&[
-        "breeze orders kubernetes/manifest, and there is no cluster for it",
+        "breeze orders kubernetes/namespace, and there is no cluster for it",
         "name a kubeconfig file in KUBECONFIG",
     ]);
 
