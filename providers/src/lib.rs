@@ -3,6 +3,7 @@
 //! A provider observes in bulk, applies and deletes idempotently, never waits for readiness and never retries: the next pass does.
 
 pub mod conformance;
+pub mod detached;
 pub mod fields;
 pub mod machine;
 pub mod made;

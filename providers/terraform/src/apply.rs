@@ -3,13 +3,14 @@
 use state::ids::ResourceName;
 use state::resource::Resource;
 
+use providers::detached::now;
 use providers::made::Made;
 use providers::{Applied, Deleted, ProviderError, Scope, Script, failed};
 
-use crate::engine::now;
+use crate::hold::hold;
 use crate::record::Record;
 use crate::render::{CONFIGURATION, Rendered, VARIABLES, render};
-use crate::workspace::{Outcome, Workspace};
+use crate::workspace::{Aim, Outcome, Standing, inputs};
 use crate::{Hindrance, Site, check, external};
 
 /// Renders what the engine is given. A secret's value stands nowhere in it.
@@ -37,7 +38,7 @@ pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource) -> Re
 }
 
 async fn applied(site: &Site, scope: &Scope, resource: &Resource, external: &str, rendered: &Rendered) -> Result<Applied, Hindrance> {
-    let workspace = Workspace::new(site, external, &rendered.secrets);
+    let workspace = site.workspace(external, &rendered.secrets);
     let pending = |why: String| {
         Ok(Applied::Pending {
             external: external.to_owned(),
@@ -50,10 +51,10 @@ async fn applied(site: &Site, scope: &Scope, resource: &Resource, external: &str
         Some(record) if record.made.is_ours(scope, &resource.name) => {}
         Some(record) if adopts => return Err(Hindrance::Anothers(record.made.owner())),
         Some(_) => return Err(Hindrance::NotOwned),
-        None if workspace.is_there() && !adopts => return Err(Hindrance::NotOwned),
+        None if !adopts && workspace.is_there().await? => return Err(Hindrance::NotOwned),
         None => {}
     }
-    let _hold = match workspace.hold().await? {
+    let _hold = match hold(site, external, workspace.as_ref()).await? {
         Ok(hold) => hold,
         Err(why) => return pending(why),
     };
@@ -68,16 +69,16 @@ async fn applied(site: &Site, scope: &Scope, resource: &Resource, external: &str
     site.records.put(external, &record)?;
     workspace.prepare(rendered, &mut record).await?;
     site.records.put(external, &record)?;
-    let inputs = workspace.inputs(rendered);
+    let inputs = inputs(rendered, workspace.as_ref());
     let mut outputs = None;
-    let mut changes = workspace.is_planned(&inputs);
+    let mut changes = workspace.is_planned(&inputs, &record).await?;
     if !changes {
-        match workspace.plan(&inputs, false).await? {
+        match workspace.plan(Aim::Make(&inputs), &mut record).await? {
             Outcome::Same(plan) => outputs = Some(plan.outputs()),
             Outcome::Changes(plan) => {
                 // What a backend has under this name already is somebody's.
                 if !was_ours && !adopts && !plan.only_creates() {
-                    workspace.remove()?;
+                    workspace.remove(&record).await?;
                     site.records.remove(external)?;
                     return Err(Hindrance::NotOwned);
                 }
@@ -89,20 +90,21 @@ async fn applied(site: &Site, scope: &Scope, resource: &Resource, external: &str
                 }
                 changes = true;
             }
+            Outcome::Waits(why) => return pending(why),
         }
     }
     if changes {
         // Until it is done wholly, what was applied is not known.
         record.checked = None;
         site.records.put(external, &record)?;
-        if let Some(why) = workspace.apply().await? {
+        if let Some(why) = workspace.apply(&mut record).await? {
             return pending(why);
         }
     }
-    workspace.keep_applied()?;
+    workspace.keep_applied(&mut record)?;
     let outputs = match outputs {
         Some(outputs) => outputs,
-        None => workspace.outputs().await?,
+        None => workspace.outputs(&mut record).await?,
     };
     record.applied = Some(inputs);
     record.checked = Some(now());
@@ -121,29 +123,30 @@ pub(crate) async fn delete(site: &Site, scope: &Scope, name: &ResourceName, exte
 }
 
 async fn deleted(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<Option<String>, Hindrance> {
-    let Some(record) = site.records.get(external)?.filter(|record| record.made.is_ours(scope, name)) else {
+    let Some(mut record) = site.records.get(external)?.filter(|record| record.made.is_ours(scope, name)) else {
         return Ok(None);
     };
-    let workspace = Workspace::new(site, external, &record.secrets);
-    let _hold = match workspace.hold().await? {
+    let workspace = site.workspace(external, &record.secrets);
+    let _hold = match hold(site, external, workspace.as_ref()).await? {
         Ok(hold) => hold,
         Err(why) => return Ok(Some(why)),
     };
-    let kept_here = site.config.backend.is_none();
-    match (kept_here && !workspace.has_state(), &record.applied) {
-        // Nothing was made.
-        (true, None) => {}
-        (true, Some(_)) => return Err(Hindrance::StateGone(site.folder(external))),
-        (false, _) => {
-            workspace.restore_applied()?;
-            if let Outcome::Changes(_) = workspace.plan("destroy", true).await?
-                && let Some(why) = workspace.apply().await?
-            {
-                return Ok(Some(why));
+    match workspace.standing(&mut record).await? {
+        Standing::Nothing => {}
+        Standing::Busy(why) => return Ok(Some(why)),
+        Standing::There(_) => match workspace.plan(Aim::Destroy, &mut record).await? {
+            Outcome::Same(_) => {}
+            Outcome::Waits(why) => return Ok(Some(why)),
+            Outcome::Changes(_) => {
+                if let Some(why) = workspace.apply(&mut record).await? {
+                    return Ok(Some(why));
+                }
             }
-        }
+        },
     }
-    workspace.remove()?;
+    if let Some(why) = workspace.remove(&record).await? {
+        return Ok(Some(why));
+    }
     site.records.remove(external)?;
     Ok(None)
 }

@@ -6,12 +6,14 @@
 mod apply;
 mod check;
 mod config;
-mod engine;
+mod hold;
+mod local;
 mod observe;
 mod plan;
 mod record;
 mod render;
 mod spec;
+mod words;
 mod workspace;
 
 use std::collections::BTreeMap;
@@ -20,15 +22,19 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use state::ids::{Kind, ResourceName};
+use state::ids::{Kind, ResourceName, SecretName};
 use state::resource::{Origin, Resource};
 use tokio::sync::Semaphore;
 
+use providers::detached::RunError;
 use providers::secrets::SecretError;
 use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Scope, Script, Wanted, chain};
 
 pub use self::config::{Backend, TerraformConfig};
+use self::local::Directory;
 use self::record::Records;
+use self::words::Said;
+use self::workspace::Workspace;
 
 /// Runs Terraform for a member.
 pub struct Terraform {
@@ -52,10 +58,8 @@ pub(crate) enum Hindrance {
         #[source]
         source: io::Error,
     },
-    #[error("{what} was not done within {seconds} s, and was stopped")]
-    Late { what: String, seconds: u64 },
-    #[error("{what} says more than {most} bytes")]
-    Long { what: String, most: u64 },
+    #[error(transparent)]
+    Run(RunError),
     #[error("the engine's {what} failed: {words}")]
     Engine { what: &'static str, words: String },
     #[error("its state is gone from {}: put it back from a copy; without it nobody knows what was made", .0.display())]
@@ -72,6 +76,31 @@ pub(crate) enum Hindrance {
     Invalid(String),
 }
 
+/// Why a plan that was kept isn't carried out any more.
+pub(crate) const STALE: &str = "its state has changed since it was planned: the next pass plans anew";
+
+impl From<RunError> for Hindrance {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Start { program, source } => Self::Start { program, source },
+            RunError::Folder(error) => Self::Folder(error),
+            other => Self::Run(other),
+        }
+    }
+}
+
+impl Hindrance {
+    /// An application that has failed, and what was done before.
+    fn applying(said: &Said) -> Self {
+        let (words, done) = (said.words(), said.done());
+        let words = match done.is_empty() {
+            true => words,
+            false => format!("{words} (done before that: {})", done.join(", ")),
+        };
+        Self::Engine { what: "apply", words }
+    }
+}
+
 /// The name of a workspace: a function of where a resource was ordered first.
 pub(crate) fn external(origin: &Origin) -> String {
     format!("{}.{}", origin.channel, origin.resource)
@@ -83,8 +112,13 @@ impl Site {
         self.config.folder.join(external)
     }
 
+    /// A workspace, where this member's are.
+    fn workspace<'a>(&'a self, external: &str, secrets: &BTreeMap<String, SecretName>) -> Box<dyn Workspace + 'a> {
+        Box::new(Directory::new(self, &self.config.engine, external, secrets))
+    }
+
     fn engine_config(&self) -> io::Result<PathBuf> {
-        workspace::engine_config(&self.config.folder, self.config.mirror.as_deref())
+        local::engine_config(&self.config.folder, self.config.mirror.as_deref())
     }
 }
 

@@ -9,13 +9,14 @@ use state::ids::ResourceName;
 use state::observation::{FieldDrift, Observation};
 use state::resource::{Origin, Outputs, Resource};
 
+use providers::detached::now;
 use providers::{Observed, Scope, Wanted};
 
-use crate::engine::now;
+use crate::hold::hold;
 use crate::plan::EnginePlan;
 use crate::record::Record;
 use crate::render::render;
-use crate::workspace::{Outcome, Workspace};
+use crate::workspace::{Aim, Outcome, Standing, inputs};
 use crate::{Hindrance, Site, check, external};
 
 /// Looks at all wanted resources, and for owned workspaces that none of them names.
@@ -66,7 +67,7 @@ async fn look(site: &Site, scope: &Scope, wanted: &Wanted<'_>) -> Result<Observa
     let external = external(&origin);
     let record = site.records.get(&external)?;
     let Some(record) = record else {
-        let there = Workspace::new(site, &external, &Default::default()).is_there();
+        let there = site.workspace(&external, &Default::default()).is_there().await?;
         return Ok(match there {
             true => present(external, false, Outputs::new()),
             false => Observation::Absent,
@@ -91,34 +92,30 @@ async fn look(site: &Site, scope: &Scope, wanted: &Wanted<'_>) -> Result<Observa
 async fn ours(site: &Site, resource: &Resource, external: String, mut record: Record) -> Result<Observation, Hindrance> {
     let spec = check::read(&site.config, resource).map_err(|invalid| Hindrance::Invalid(invalid.to_string()))?;
     let rendered = render(&site.config, &external, &spec);
-    let workspace = Workspace::new(site, &external, &rendered.secrets);
-    if site.config.backend.is_none() && !workspace.has_state() {
-        if let Some(why) = workspace.going_on() {
-            return Ok(Observation::Pending { external, why });
-        }
-        return match record.applied {
-            // It was to be made, and never was.
-            None => Ok(Observation::Absent),
-            Some(_) => Err(Hindrance::StateGone(site.folder(&external))),
-        };
-    }
-    let inputs = workspace.inputs(&rendered);
+    let workspace = site.workspace(&external, &rendered.secrets);
+    let version = match workspace.standing(&mut record).await? {
+        Standing::Nothing => return Ok(Observation::Absent),
+        Standing::Busy(why) => return Ok(Observation::Pending { external, why }),
+        Standing::There(version) => version,
+    };
+    let inputs = inputs(&rendered, workspace.as_ref());
     let fresh = record.checked.is_some_and(|checked| {
         let age = now().saturating_sub(checked);
         Duration::from_secs(age) < site.config.recheck()
     });
-    if fresh && record.applied.as_ref() == Some(&inputs) {
+    if fresh && record.applied.as_ref() == Some(&inputs) && record.version == version {
         return Ok(present(external, true, record.outputs));
     }
-    let _hold = match workspace.hold().await? {
+    let _hold = match hold(site, &external, workspace.as_ref()).await? {
         Ok(hold) => hold,
         Err(why) => return Ok(Observation::Pending { external, why }),
     };
     workspace.prepare(&rendered, &mut record).await?;
-    Ok(match workspace.plan(&inputs, false).await? {
+    Ok(match workspace.plan(Aim::Make(&inputs), &mut record).await? {
         Outcome::Same(plan) => {
             record.applied = Some(inputs);
             record.checked = Some(now());
+            record.version = version;
             record.outputs = plan.outputs();
             record.secrets = rendered.secrets;
             site.records.put(&external, &record)?;
@@ -136,6 +133,7 @@ async fn ours(site: &Site, resource: &Resource, external: String, mut record: Re
                 blocked: blocked(resource, &plan),
             }
         }
+        Outcome::Waits(why) => Observation::Pending { external, why },
     })
 }
 

@@ -30,6 +30,9 @@ pub(crate) struct Record {
     /// When it was last seen to be as it was applied, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) checked: Option<u64>,
+    /// The version of the state that was seen then, where its place says one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<String>,
     /// What it gave then, without what is sensitive.
     #[serde(default, skip_serializing_if = "Outputs::is_empty")]
     pub(crate) outputs: Outputs,
@@ -45,6 +48,7 @@ impl Record {
             applied: None,
             ready_for: None,
             checked: None,
+            version: None,
             outputs: Outputs::new(),
             secrets: BTreeMap::new(),
         }

@@ -32,6 +32,7 @@ mod status;
 mod story;
 mod submit;
 mod targets;
+mod tfc_server;
 mod thaw;
 mod transfer;
 mod up;
@@ -126,6 +127,8 @@ enum Command {
         #[command(subcommand)]
         command: LedgerCommand,
     },
+    /// A server that speaks Terraform Cloud's API, to try things out on this machine.
+    TfcServer(tfc_server::TfcServer),
     /// The agreement's program on a Fabric network: serving it, and packaging it.
     Chaincode {
         #[command(subcommand)]
@@ -402,6 +405,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Ledger {
             command: LedgerCommand::Serve { listen, chaincode },
         } => ledger::serve(global, listen, &chaincode).await,
+        Command::TfcServer(args) => tfc_server::run(args).await,
         Command::Chaincode { command } => chaincode::run(global, command).await,
         Command::Channel { command } => channel::run(global, command).await,
         Command::Plan {

@@ -1,8 +1,9 @@
-//! Running the engine: in a session of its own, with its output in files, so that it goes on to its end when Charter doesn't.
+//! Programs that outlive Charter: each in a session of its own, with its output in files, so that it goes on to its end when Charter
+//! doesn't, and the next Charter finds it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,19 +13,16 @@ use process_wrap::tokio::{CommandWrap, ProcessSession};
 use procfs::process::Process;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
-use providers::records::private;
+use crate::records::private;
 
-use crate::Hindrance;
-
-/// Where programs that an engine starts are looked for.
+/// Where programs that it starts are looked for.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-/// How long an engine that is asked to stop may take to put its state in order.
+/// How long a program that is asked to stop may take to put things in order.
 const GRACE: Duration = Duration::from_secs(30);
-/// The most of what an engine says that is read, in bytes: plans are large.
+/// The most of what a program says that is read, in bytes.
 const MAX_OUTPUT: u64 = 32 * 1024 * 1024;
-/// The most of its complaints that is told.
-const MAX_WORDS: usize = 2 * 1024;
 /// The file that names a run while it goes on.
 const RUN: &str = "run.json";
 
@@ -39,84 +37,68 @@ struct RunId {
 }
 
 /// What a run is.
-pub(crate) struct Run<'a> {
-    pub(crate) program: &'a Path,
-    /// The working directory.
-    pub(crate) folder: &'a Path,
+pub struct Run<'a> {
+    /// The program: a path, or a name that is looked for where programs are.
+    pub program: &'a Path,
+    /// The working directory. One run at a time goes on in it.
+    pub folder: &'a Path,
     /// In words, for whoever waits for it.
-    pub(crate) what: &'a str,
-    pub(crate) arguments: &'a [&'a str],
-    pub(crate) environment: &'a BTreeMap<String, String>,
-    pub(crate) deadline: Duration,
+    pub what: &'a str,
+    /// Its arguments.
+    pub arguments: &'a [&'a str],
+    /// Its environment. Nothing else is in there but `PATH`.
+    pub environment: &'a BTreeMap<String, String>,
+    /// How long it may take before it is asked to stop.
+    pub deadline: Duration,
+    /// A file that all it says is added to, instead of giving it back.
+    pub log: Option<&'a Path>,
 }
 
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ended {
+pub struct Ended {
     /// Its exit code; none: a signal ended it.
-    pub(crate) code: Option<i32>,
-    pub(crate) output: Vec<u8>,
-    pub(crate) complaints: String,
-    /// The secrets that it was given, by name: what it says of them is not told.
-    pub(crate) secrets: BTreeMap<String, String>,
+    pub code: Option<i32>,
+    /// What it has said.
+    pub output: Vec<u8>,
+    /// What it has complained of.
+    pub complaints: String,
 }
 
-impl Ended {
-    /// What it complains of, in one line.
-    pub(crate) fn words(&self) -> String {
-        let said = diagnostics(&self.output);
-        let text = if said.is_empty() {
-            self.complaints.clone()
-        } else {
-            said.join("; ")
-        };
-        // Frames and colours are for terminals.
-        let plain: String = text
-            .chars()
-            .map(|c| if c.is_control() || "│╷╵".contains(c) { ' ' } else { c })
-            .collect();
-        let mut words = plain.split_whitespace().collect::<Vec<_>>().join(" ");
-        for (name, secret) in self.secrets.iter().filter(|(_, secret)| !secret.trim().is_empty()) {
-            // As it is, and as it is told in a line.
-            for told in [secret.clone(), secret.split_whitespace().collect::<Vec<_>>().join(" ")] {
-                words = words.replace(&told, &format!("<{name}>"));
-            }
-        }
-        if words.len() > MAX_WORDS {
-            let at = (0..=MAX_WORDS).rev().find(|at| words.is_char_boundary(*at)).unwrap_or(0);
-            words.truncate(at);
-            words.push('…');
-        }
-        words
-    }
-}
-
-/// The errors among the lines of JSON that an engine says.
-fn diagnostics(output: &[u8]) -> Vec<String> {
-    let lines = output.split(|byte| *byte == b'\n');
-    let errors = lines.filter_map(|line| {
-        let line: serde_json::Value = serde_json::from_slice(line).ok()?;
-        let diagnostic = line.get("diagnostic").filter(|one| one["severity"] == "error")?;
-        let text = |name: &str| diagnostic[name].as_str().unwrap_or_default().to_owned();
-        let at = text("address");
-        let at = if at.is_empty() { at } else { format!("{at}: ") };
-        let detail = text("detail");
-        let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
-        Some(format!("{at}{}{detail}", text("summary")))
-    });
-    errors.collect()
+/// A run came to nothing.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The program can't be started.
+    #[error("{} can't be started", .program.display())]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It took too long.
+    #[error("{what} was not done within {seconds} s, and was stopped")]
+    Late {
+        /// The run.
+        what: String,
+        /// How long it had.
+        seconds: u64,
+    },
+    /// It says too much.
+    #[error("{what} says more than {MAX_OUTPUT} bytes")]
+    Long {
+        /// The run.
+        what: String,
+    },
+    /// The working directory can't be used.
+    #[error("its working directory can't be used")]
+    Folder(#[from] io::Error),
 }
 
 /// What an earlier Charter has started in a working directory and still goes on.
-pub(crate) fn going_on(folder: &Path) -> Option<String> {
-    let bytes = fs::read(folder.join(RUN)).ok()?;
-    let run: RunId = serde_json::from_slice(&bytes).ok()?;
-    let lives = Process::new(run.pid)
-        .and_then(|process| process.stat())
-        .is_ok_and(|stat| stat.starttime == run.ticks && stat.state != 'Z');
-    if !lives {
-        return None;
-    }
+pub fn going_on(folder: &Path) -> Option<String> {
+    let run = lives(folder)?;
     let late = now().saturating_sub(run.until);
     if late > 0 {
         let signal = if late > GRACE.as_secs() { Signal::KILL } else { Signal::INT };
@@ -129,14 +111,40 @@ pub(crate) fn going_on(folder: &Path) -> Option<String> {
     Some(format!("{} of before still goes on (process {})", run.what, run.pid))
 }
 
-pub(crate) fn now() -> u64 {
+/// The run in a working directory, while it goes on.
+fn lives(folder: &Path) -> Option<RunId> {
+    let bytes = fs::read(folder.join(RUN)).ok()?;
+    let run: RunId = serde_json::from_slice(&bytes).ok()?;
+    let lives = Process::new(run.pid)
+        .and_then(|process| process.stat())
+        .is_ok_and(|stat| stat.starttime == run.ticks && stat.state != 'Z');
+    lives.then_some(run)
+}
+
+/// Asks what goes on in a working directory to stop, or ends it at once.
+pub fn interrupt(folder: &Path, at_once: bool) {
+    if let Some(run) = lives(folder) {
+        stop(Some(run.pid), if at_once { Signal::KILL } else { Signal::INT });
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Runs an engine to its end. Who is dropped while waiting leaves it running: the next one finds it by [`going_on`].
-pub(crate) async fn run(run: &Run<'_>) -> Result<Ended, Hindrance> {
+/// Runs a program to its end. Who is dropped while waiting leaves it running: the next one finds it by [`going_on`].
+pub async fn run(run: &Run<'_>) -> Result<Ended, RunError> {
     let out = run.folder.join("output");
     let err = run.folder.join("complaints");
+    // What it says may hold secrets.
+    let (said, complained) = match run.log {
+        None => (private(&out)?, private(&err)?),
+        Some(log) => {
+            let file = OpenOptions::new().append(true).open(log)?;
+            (file.try_clone()?, file)
+        }
+    };
     let mut command = tokio::process::Command::new(run.program);
     command
         .args(run.arguments.iter().map(OsStr::new))
@@ -145,12 +153,11 @@ pub(crate) async fn run(run: &Run<'_>) -> Result<Ended, Hindrance> {
         .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
         .envs(run.environment)
         .stdin(Stdio::null())
-        // What an engine says may hold secrets.
-        .stdout(private(&out)?)
-        .stderr(private(&err)?);
+        .stdout(said)
+        .stderr(complained);
     let started = CommandWrap::from(command).wrap(ProcessSession).spawn();
     let mut child = started
-        .map_err(|source| Hindrance::Start {
+        .map_err(|source| RunError::Start {
             program: run.program.to_owned(),
             source,
         })?
@@ -173,18 +180,21 @@ pub(crate) async fn run(run: &Run<'_>) -> Result<Ended, Hindrance> {
                 stop(pid, Signal::KILL);
                 let _ = child.wait().await;
             }
-            return Err(Hindrance::Late {
+            return Err(RunError::Late {
                 what: run.what.to_owned(),
                 seconds: run.deadline.as_secs(),
             });
         }
     };
     let _ = fs::remove_file(run.folder.join(RUN));
+    let (output, complaints) = match run.log {
+        None => (read(&out, run.what)?, read(&err, run.what)?),
+        Some(_) => (Vec::new(), Vec::new()),
+    };
     Ok(Ended {
         code: status.code(),
-        output: read(&out, run.what)?,
-        complaints: String::from_utf8_lossy(&read(&err, run.what)?).into_owned(),
-        secrets: BTreeMap::new(),
+        output,
+        complaints: String::from_utf8_lossy(&complaints).into_owned(),
     })
 }
 
@@ -195,15 +205,12 @@ fn stop(pid: Option<i32>, signal: Signal) {
     }
 }
 
-fn read(path: &PathBuf, what: &str) -> Result<Vec<u8>, Hindrance> {
+fn read(path: &Path, what: &str) -> Result<Vec<u8>, RunError> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_OUTPUT + 1).read_to_end(&mut bytes)?;
     match u64::try_from(bytes.len()).is_ok_and(|length| length <= MAX_OUTPUT) {
         true => Ok(bytes),
-        false => Err(Hindrance::Long {
-            what: what.to_owned(),
-            most: MAX_OUTPUT,
-        }),
+        false => Err(RunError::Long { what: what.to_owned() }),
     }
 }
 
@@ -211,42 +218,44 @@ fn read(path: &PathBuf, what: &str) -> Result<Vec<u8>, Hindrance> {
 mod tests {
     use super::*;
 
-    async fn ran(folder: &Path, text: &str, deadline: u64) -> Result<Ended, Hindrance> {
-        let once = Run {
+    fn once<'a>(folder: &'a Path, arguments: &'a [&'a str], environment: &'a BTreeMap<String, String>, deadline: u64) -> Run<'a> {
+        Run {
             program: Path::new("/bin/sh"),
             folder,
             what: "the plan",
-            arguments: &["-c", text, "engine", "plan"],
-            environment: &BTreeMap::from([("TOKEN".to_owned(), "s3cret".to_owned())]),
+            arguments,
+            environment,
             deadline: Duration::from_secs(deadline),
-        };
-        run(&once).await
+            log: None,
+        }
+    }
+
+    async fn ran(folder: &Path, text: &str, deadline: u64) -> Result<Ended, RunError> {
+        let environment = BTreeMap::from([("TOKEN".to_owned(), "s3cret".to_owned())]);
+        run(&once(folder, &["-c", text, "engine", "plan"], &environment, deadline)).await
     }
 
     #[tokio::test]
-    async fn what_it_says_is_told_in_one_line() {
+    async fn what_it_says_is_kept_for_its_owner_or_added_to_a_log() {
         let folder = tempfile::tempdir().unwrap();
-        let ended = ran(
-            folder.path(),
-            "echo \"$1 $TOKEN $HOME\"; printf '╷\\n│ Error: no\\n│ way\\n╵\\n' >&2; exit 3",
-            10,
-        )
-        .await
-        .unwrap();
+        let ended = ran(folder.path(), "echo \"$1 $TOKEN $HOME\"; echo no >&2; exit 3", 10)
+            .await
+            .unwrap();
         assert_eq!((ended.code, ended.output.as_slice()), (Some(3), &b"plan s3cret \n"[..]));
-        assert_eq!(ended.words(), "Error: no way");
-        let lines = r#"{"@level":"info"}
-{"@level":"error","diagnostic":{"severity":"error","summary":"Broken","detail":"in half","address":"terraform_data.a"}}"#;
-        let ended = Ended {
-            code: Some(1),
-            output: lines.as_bytes().to_vec(),
-            complaints: "other".into(),
-            secrets: BTreeMap::from([("how".to_owned(), "in half".to_owned()), ("none".to_owned(), String::new())]),
-        };
-        assert_eq!(ended.words(), "terraform_data.a: Broken: <how>");
+        assert_eq!(ended.complaints, "no\n");
         assert!(going_on(folder.path()).is_none());
         let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(folder.path().join("output")).unwrap());
         assert_eq!(mode & 0o777, 0o600);
+
+        let log = folder.path().join("log");
+        fs::write(&log, "before ").unwrap();
+        let none = BTreeMap::new();
+        let logged = Run {
+            log: Some(&log),
+            ..once(folder.path(), &["-c", "echo both; echo streams >&2"], &none, 10)
+        };
+        assert_eq!(run(&logged).await.unwrap().output, b"");
+        assert_eq!(fs::read_to_string(&log).unwrap(), "before both\nstreams\n");
     }
 
     #[tokio::test]
