@@ -250,7 +250,12 @@ pub fn registry(config: &Config) -> Result<Registry, ServiceError> {
         providers.push(Arc::new(Libvirt::new(libvirt.clone(), hypervisor::helper(program))));
     }
     if let Some(terraform) = &config.terraform {
-        providers.push(Arc::new(Terraform::new(terraform.clone())));
+        let terraform = Terraform::new(terraform.clone()).map_err(|source| ServiceError::Provider {
+            member: config.member.clone(),
+            provider: "terraform",
+            source: source.into(),
+        })?;
+        providers.push(Arc::new(terraform));
     }
     Registry::new(providers).map_err(|source| ServiceError::Provider {
         member: config.member.clone(),

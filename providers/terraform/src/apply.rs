@@ -62,6 +62,7 @@ async fn applied(site: &Site, scope: &Scope, resource: &Resource, external: &str
     let before = present.unwrap_or_else(|| Record::new(scope, resource));
     let mut record = Record {
         made: Made::new(scope, resource),
+        adopts,
         secrets: rendered.secrets.clone(),
         ..before
     };

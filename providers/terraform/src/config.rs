@@ -14,8 +14,12 @@ use providers::secrets::{self, SecretError};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TerraformConfig {
-    /// The engine's program: `tofu` or `terraform`.
-    pub engine: PathBuf,
+    /// The engine's program on this machine: `tofu` or `terraform`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<PathBuf>,
+    /// In its place: an organization on a server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<CloudConfig>,
     /// The providers that orders may use, by their sources, such as `hashicorp/time`. What is built into the engine needs no word.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub providers: BTreeSet<String>,
@@ -63,6 +67,67 @@ pub struct Backend {
     pub settings: BTreeMap<String, String>,
 }
 
+/// An organization on a server of Terraform Cloud's API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloudConfig {
+    /// The server's address.
+    #[serde(default = "address")]
+    pub address: String,
+    /// The organization.
+    pub organization: String,
+    /// The secret that holds a token of it, of a user or a team.
+    pub token: SecretName,
+    /// The project that workspaces are made in, by its identity; without it: the organization's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// The version of Terraform that workspaces are made with; without it: the server's choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terraform_version: Option<String>,
+    /// How long a request may take, in seconds.
+    #[serde(default = "timeout_seconds")]
+    pub timeout_seconds: u64,
+}
+
+fn address() -> String {
+    "https://app.terraform.io".to_owned()
+}
+
+fn timeout_seconds() -> u64 {
+    30
+}
+
+impl CloudConfig {
+    fn check(&self) -> Result<(), String> {
+        let (scheme, rest) = self.address.split_once("://").unwrap_or_default();
+        let host = rest.split('/').next().unwrap_or_default();
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let here = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
+        match scheme {
+            "https" if !host.is_empty() => {}
+            "http" if here => {}
+            "http" => return Err("terraform.cloud.address is not encrypted: only a server on this machine may be asked by http".into()),
+            _ => return Err("terraform.cloud.address is no address: https://HOST".into()),
+        }
+        let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        for (setting, text) in [
+            ("organization", Some(&self.organization)),
+            ("project", self.project.as_ref()),
+            ("terraform_version", self.terraform_version.as_ref()),
+        ] {
+            if text.is_some_and(|text| !word(text)) {
+                return Err(format!(
+                    "terraform.cloud.{setting} may hold letters, digits, '-', '_' and '.', and not nothing"
+                ));
+            }
+        }
+        if !(1..=600).contains(&self.timeout_seconds) {
+            return Err("terraform.cloud.timeout_seconds has to be between 1 and 600".into());
+        }
+        Ok(())
+    }
+}
+
 fn folder() -> PathBuf {
     "terraform".into()
 }
@@ -83,7 +148,8 @@ impl TerraformConfig {
     /// An engine by its program.
     pub fn new(engine: impl Into<PathBuf>) -> Self {
         Self {
-            engine: engine.into(),
+            engine: Some(engine.into()),
+            cloud: None,
             providers: BTreeSet::new(),
             modules: BTreeSet::new(),
             provisioners: false,
@@ -101,8 +167,8 @@ impl TerraformConfig {
     /// Makes its paths those below a folder, where they are relative. A program's name alone is looked for where programs are.
     pub fn resolve(&mut self, folder: &Path) {
         self.folder = folder.join(&self.folder);
-        if self.engine.components().count() > 1 {
-            self.engine = folder.join(&self.engine);
+        if let Some(engine) = self.engine.as_mut().filter(|engine| engine.components().count() > 1) {
+            *engine = folder.join(&*engine);
         }
         for path in [&mut self.mirror, &mut self.secrets].into_iter().flatten() {
             *path = folder.join(&*path);
@@ -111,8 +177,23 @@ impl TerraformConfig {
 
     /// Checks what can be checked without the engine; the text names the setting.
     pub fn check(&self) -> Result<(), String> {
-        if self.engine.as_os_str().is_empty() {
-            return Err("terraform.engine is empty: name tofu or terraform".into());
+        match (&self.engine, &self.cloud) {
+            (Some(engine), None) if engine.as_os_str().is_empty() => {
+                return Err("terraform.engine is empty: name tofu or terraform".into());
+            }
+            (Some(_), None) => {}
+            (None, Some(cloud)) => cloud.check()?,
+            (None, None) => return Err("terraform needs an engine, tofu or terraform, or a [terraform.cloud]".into()),
+            (Some(_), Some(_)) => return Err("terraform has an engine and a [terraform.cloud]: leave one of them out".into()),
+        }
+        if self.cloud.is_some() {
+            for (setting, set) in [("mirror", self.mirror.is_some()), ("backend", self.backend.is_some())] {
+                if set {
+                    return Err(format!(
+                        "terraform.{setting} is for an engine on this machine: leave it out beside [terraform.cloud]"
+                    ));
+                }
+            }
         }
         if !(1..=86_400).contains(&self.deadline_seconds) {
             return Err("terraform.deadline_seconds has to be between 1 and 86400".into());

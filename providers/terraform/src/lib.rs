@@ -5,6 +5,7 @@
 
 mod apply;
 mod check;
+mod cloud;
 mod config;
 mod hold;
 mod local;
@@ -30,7 +31,8 @@ use providers::detached::RunError;
 use providers::secrets::SecretError;
 use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Scope, Script, Wanted, chain};
 
-pub use self::config::{Backend, TerraformConfig};
+use self::cloud::{Cloud, CloudError, Remote};
+pub use self::config::{Backend, CloudConfig, TerraformConfig};
 use self::local::Directory;
 use self::record::Records;
 use self::words::Said;
@@ -41,12 +43,32 @@ pub struct Terraform {
     site: Site,
 }
 
-/// The engine as every call sees it.
+/// The place as every call sees it.
 pub(crate) struct Site {
     config: TerraformConfig,
+    place: Place,
     records: Records,
     /// How many engines may run.
     turns: Semaphore,
+}
+
+/// Where workspaces are.
+enum Place {
+    /// On this machine, by this program.
+    Here(PathBuf),
+    /// On a server.
+    There(Box<Cloud>),
+}
+
+/// The configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TerraformError {
+    /// It names no place, or two.
+    #[error("[terraform] in charter.toml has either an engine or a [terraform.cloud]")]
+    Place,
+    /// The server can't be asked.
+    #[error("the server of [terraform.cloud] can't be asked from here")]
+    Server(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Why something can't be done right now.
@@ -60,6 +82,8 @@ pub(crate) enum Hindrance {
     },
     #[error(transparent)]
     Run(RunError),
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
     #[error("the engine's {what} failed: {words}")]
     Engine { what: &'static str, words: String },
     #[error("its state is gone from {}: put it back from a copy; without it nobody knows what was made", .0.display())]
@@ -90,6 +114,13 @@ impl From<RunError> for Hindrance {
 }
 
 impl Hindrance {
+    /// A provider that a module needs, and orders may not use.
+    fn provider(source: &str) -> Self {
+        Self::Invalid(format!(
+            "the provider {source}, which a module needs, is none of terraform.providers in charter.toml: add it to allow it"
+        ))
+    }
+
     /// An application that has failed, and what was done before.
     fn applying(said: &Said) -> Self {
         let (words, done) = (said.words(), said.done());
@@ -114,7 +145,10 @@ impl Site {
 
     /// A workspace, where this member's are.
     fn workspace<'a>(&'a self, external: &str, secrets: &BTreeMap<String, SecretName>) -> Box<dyn Workspace + 'a> {
-        Box::new(Directory::new(self, &self.config.engine, external, secrets))
+        match &self.place {
+            Place::Here(program) => Box::new(Directory::new(self, program, external, secrets)),
+            Place::There(cloud) => Box::new(Remote::new(self, cloud, external, secrets)),
+        }
     }
 
     fn engine_config(&self) -> io::Result<PathBuf> {
@@ -124,14 +158,23 @@ impl Site {
 
 impl Terraform {
     /// Takes a configuration that was checked. Nothing is run yet.
-    pub fn new(config: TerraformConfig) -> Self {
-        Self {
+    pub fn new(config: TerraformConfig) -> Result<Self, TerraformError> {
+        let place = match (&config.engine, &config.cloud) {
+            (Some(program), None) => Place::Here(program.clone()),
+            (None, Some(cloud)) => {
+                let cloud = Cloud::new(cloud).map_err(|error| TerraformError::Server(error.into()))?;
+                Place::There(Box::new(cloud))
+            }
+            _ => return Err(TerraformError::Place),
+        };
+        Ok(Self {
             site: Site {
+                place,
                 records: Records::new(&config.folder.join("records")),
                 turns: Semaphore::new(usize::try_from(config.runs).unwrap_or(1)),
                 config,
             },
-        }
+        })
     }
 
     /// The JSON schemas of the kinds' specifications.

@@ -1,9 +1,10 @@
 //! An engine's plan, as it says it in JSON: what would be made, changed and destroyed, attribute by attribute.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use state::canonical::Digest;
 use state::ids::OutputName;
 use state::observation::FieldDrift;
 use state::resource::Outputs;
@@ -21,6 +22,8 @@ pub(crate) struct EnginePlan {
     #[serde(default)]
     prior_state: Option<PriorState>,
     #[serde(default)]
+    configuration: Configuration,
+    #[serde(default)]
     errored: bool,
     #[serde(default = "yes")]
     complete: bool,
@@ -30,11 +33,26 @@ fn yes() -> bool {
     true
 }
 
+/// What the plan says of its configuration.
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Configuration {
+    #[serde(default)]
+    provider_config: BTreeMap<String, ProviderConfig>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct ProviderConfig {
+    #[serde(default)]
+    full_name: String,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 struct ResourceChange {
     address: String,
     #[serde(default)]
     mode: String,
+    #[serde(default)]
+    provider_name: String,
     change: Change,
 }
 
@@ -108,6 +126,21 @@ impl EnginePlan {
             (false, false) => Err("the engine's plan is not complete: it defers some changes to another one".to_owned()),
             (false, true) => Ok(plan),
         }
+    }
+
+    /// The providers that it takes, but for what is built into every engine.
+    pub(crate) fn providers(&self) -> BTreeSet<&str> {
+        let configured = self.configuration.provider_config.values().map(|one| one.full_name.as_str());
+        let used = self.resource_changes.iter().map(|change| change.provider_name.as_str());
+        let all = configured.chain(used);
+        all.filter(|source| !source.is_empty() && !source.starts_with("terraform.io/builtin/"))
+            .collect()
+    }
+
+    /// A digest of what it does, as it is shown.
+    pub(crate) fn digest(&self) -> String {
+        let text = serde_json::to_vec(&(self.drift(), self.destroyed())).unwrap_or_default();
+        Digest::of(&text).hex()
     }
 
     /// The things that it destroys, for good or to make them anew.
@@ -202,7 +235,8 @@ pub(crate) fn read_outputs(bytes: &[u8]) -> Result<Outputs, String> {
     ))
 }
 
-fn outputs<'a>(all: impl Iterator<Item = (&'a str, bool, &'a Value)>) -> Outputs {
+/// Outputs by their names, whether they are sensitive, and their values.
+pub(crate) fn outputs<'a>(all: impl Iterator<Item = (&'a str, bool, &'a Value)>) -> Outputs {
     all.filter(|(_, sensitive, _)| !sensitive)
         .filter_map(|(name, _, value)| Some((OutputName::new(name).ok()?, exact(value))))
         .collect()

@@ -13,6 +13,8 @@ use providers::Scope;
 use providers::made::Made;
 use providers::records::Folder;
 
+use crate::cloud::CloudRecord;
+
 /// The largest record that is read.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -36,6 +38,12 @@ pub(crate) struct Record {
     /// What it gave then, without what is sensitive.
     #[serde(default, skip_serializing_if = "Outputs::is_empty")]
     pub(crate) outputs: Outputs,
+    /// Whether what is there already may be taken over.
+    #[serde(default)]
+    pub(crate) adopts: bool,
+    /// What is remembered of it on a server.
+    #[serde(default)]
+    pub(crate) cloud: CloudRecord,
     /// The variables that are secrets, by these.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) secrets: BTreeMap<String, SecretName>,
@@ -50,6 +58,8 @@ impl Record {
             checked: None,
             version: None,
             outputs: Outputs::new(),
+            adopts: providers::adopts(resource),
+            cloud: CloudRecord::new(&crate::external(&resource.origin(&scope.channel))),
             secrets: BTreeMap::new(),
         }
     }

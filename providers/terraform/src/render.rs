@@ -34,7 +34,10 @@ pub(crate) fn render(config: &TerraformConfig, workspace: &str, spec: &Workspace
         Some(Value::Object(terraform)) => terraform,
         _ => Map::new(),
     };
-    terraform.insert("backend".to_owned(), config.backend_block(workspace));
+    // An organization's server keeps its states itself.
+    if config.cloud.is_none() {
+        terraform.insert("backend".to_owned(), config.backend_block(workspace));
+    }
     configuration.insert("terraform".to_owned(), Value::Object(terraform));
     declare(&mut configuration, &spec.variables);
 

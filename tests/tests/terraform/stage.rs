@@ -137,7 +137,7 @@ fn provider(folder: &Path, more: &Value) -> Terraform {
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let config: TerraformConfig = serde_json::from_value(config).unwrap();
     config.check().unwrap();
-    Terraform::new(config)
+    Terraform::new(config).unwrap()
 }
 
 pub(crate) fn resource(name: &str, spec: &Value) -> Resource {

@@ -89,9 +89,7 @@ impl<'a> Directory<'a> {
         let chosen = text.lines().filter_map(|line| line.strip_prefix("provider \"")?.split('"').next());
         for source in chosen {
             if !self.site.config.gives_provider(source) {
-                return Err(Hindrance::Invalid(format!(
-                    "the provider {source}, which a module needs, is none of terraform.providers in charter.toml: add it to allow it"
-                )));
+                return Err(Hindrance::provider(source));
             }
         }
         Ok(())
