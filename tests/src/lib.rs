@@ -17,6 +17,7 @@ pub mod once;
 pub mod passes;
 pub mod processes;
 pub mod recording;
+pub mod relay;
 pub mod repository;
 pub mod seed;
 pub mod serving;

@@ -4,5 +4,6 @@
 
 mod charter;
 mod conforms;
+mod hosted;
 mod runs;
 mod stage;

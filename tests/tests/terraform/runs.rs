@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use state::observation::Observation;
 use state::resource::Resource;
 
-use crate::stage::{Stage, one, resource};
+use crate::stage::{Acting, Stage, one, resource, scope};
 
 fn unknown(seen: Observation) -> String {
     match seen {
@@ -164,7 +164,7 @@ fn a_secret_reaches_the_engine_and_nobody_else() {
     assert_eq!(serde_json::to_value(&outputs).unwrap(), json!({ "long": CANARY.len() }));
     let said = [
         format!("{:?}", stage.see(&order("more"))),
-        format!("{:?}", stage.provider.render(&stage.scope(), &order(""))),
+        format!("{:?}", stage.provider.render(&scope(), &order(""))),
         format!("{:?}", stage.apply(&order("more"))),
     ];
     for text in said {
@@ -240,7 +240,7 @@ fn an_engine_that_is_left_goes_on_and_is_waited_for() {
     let Some(mut stage) = Stage::new(&json!({})) else { return };
     let net: Resource = one("net", &json!("small"));
     stage.tell("slow");
-    let scope = stage.scope();
+    let scope = scope();
     let work = stage.provider.apply(&scope, &net);
     // Charter dies while the engine applies.
     let since = std::time::Instant::now();

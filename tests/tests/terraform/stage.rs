@@ -7,12 +7,72 @@ use serde_json::{Value, json};
 use state::observation::Observation;
 use state::resource::{Outputs, Resource};
 use terraform::{Terraform, TerraformConfig};
+use tokio::runtime::Runtime;
+
+/// A provider, and what Charter's passes do with it.
+pub(crate) trait Acting {
+    fn provider(&self) -> &Terraform;
+
+    fn runtime(&self) -> &Runtime;
+
+    fn see(&self, resource: &Resource) -> Observation {
+        let wanted = Wanted::of(resource);
+        let mut seen = self.runtime().block_on(self.provider().observe(&scope(), &[wanted]));
+        seen.resources.remove(&resource.name).unwrap()
+    }
+
+    fn apply(&self, resource: &Resource) -> Result<Applied, String> {
+        let done = self.runtime().block_on(self.provider().apply(&scope(), resource));
+        done.map_err(|error| providers::chain(&error))
+    }
+
+    fn delete(&self, resource: &Resource) -> Result<Deleted, String> {
+        let (scope, external) = (scope(), format!("air.{}", resource.name));
+        let done = self.provider().delete(&scope, &resource.kind, &resource.name, &external);
+        self.runtime().block_on(done).map_err(|error| providers::chain(&error))
+    }
+
+    /// Does what passes do until it is in sync.
+    #[track_caller]
+    fn make(&self, resource: &Resource) -> Outputs {
+        tests::passes::passes(|| self.see(resource), || self.apply(resource))
+    }
+
+    /// The paths that differ.
+    #[track_caller]
+    fn drift(&self, resource: &Resource) -> Vec<String> {
+        tests::passes::paths(self.see(resource))
+    }
+}
+
+/// For whom everything is.
+pub(crate) fn scope() -> Scope {
+    Scope {
+        channel: "air".parse().unwrap(),
+        member: "city".parse().unwrap(),
+    }
+}
+
+pub(crate) fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().unwrap()
+}
 
 /// Everything that a test needs.
 pub(crate) struct Stage {
     folder: tempfile::TempDir,
     pub(crate) provider: Terraform,
-    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) runtime: Runtime,
+}
+
+impl Acting for Stage {
+    fn provider(&self) -> &Terraform {
+        &self.provider
+    }
+
+    fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
 }
 
 /// The engine to try; none, and one line, where there is none.
@@ -40,24 +100,16 @@ impl Stage {
         );
         tests::command::script(&folder.path().join("engine"), &script);
         let provider = provider(folder.path(), more);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        Some(Self { folder, provider, runtime })
+        Some(Self {
+            folder,
+            provider,
+            runtime: runtime(),
+        })
     }
 
     /// Puts another provider in the place of the one that is there, as after a Charter's death.
     pub(crate) fn renew(&mut self, more: &Value) {
         self.provider = provider(self.folder.path(), more);
-    }
-
-    pub(crate) fn scope(&self) -> Scope {
-        Scope {
-            channel: "air".parse().unwrap(),
-            member: "city".parse().unwrap(),
-        }
     }
 
     /// A path of the stage's.
@@ -98,35 +150,6 @@ impl Stage {
         change(&mut state);
         state["serial"] = json!(state["serial"].as_u64().unwrap() + 1);
         std::fs::write(self.workspace(resource).join("terraform.tfstate"), state.to_string()).unwrap();
-    }
-
-    pub(crate) fn see(&self, resource: &Resource) -> Observation {
-        let wanted = Wanted::of(resource);
-        let mut seen = self.runtime.block_on(self.provider.observe(&self.scope(), &[wanted]));
-        seen.resources.remove(&resource.name).unwrap()
-    }
-
-    pub(crate) fn apply(&self, resource: &Resource) -> Result<Applied, String> {
-        let done = self.runtime.block_on(self.provider.apply(&self.scope(), resource));
-        done.map_err(|error| providers::chain(&error))
-    }
-
-    pub(crate) fn delete(&self, resource: &Resource) -> Result<Deleted, String> {
-        let (scope, external) = (self.scope(), format!("air.{}", resource.name));
-        let done = self.provider.delete(&scope, &resource.kind, &resource.name, &external);
-        self.runtime.block_on(done).map_err(|error| providers::chain(&error))
-    }
-
-    /// Does what passes do until it is in sync.
-    #[track_caller]
-    pub(crate) fn make(&self, resource: &Resource) -> Outputs {
-        tests::passes::passes(|| self.see(resource), || self.apply(resource))
-    }
-
-    /// The paths that differ.
-    #[track_caller]
-    pub(crate) fn drift(&self, resource: &Resource) -> Vec<String> {
-        tests::passes::paths(self.see(resource))
     }
 }
 
