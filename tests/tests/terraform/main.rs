@@ -6,4 +6,5 @@ mod charter;
 mod conforms;
 mod hosted;
 mod runs;
+mod served;
 mod stage;

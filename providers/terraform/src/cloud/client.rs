@@ -38,7 +38,7 @@ pub(crate) enum CloudError {
     #[error("{address} does not take the token (401): put one that is valid into the secret {secret}")]
     Token { address: String, secret: SecretName },
     /// It is not there, or may not be seen: which of the two, nobody can tell.
-    #[error("{address} shows no {what} (404): it is gone, or the token may not see it")]
+    #[error("{address} does not show {what} (404): it is gone, or the token may not see it")]
     Unseen { address: String, what: String },
     /// It is refused.
     #[error("{address} refuses {what} ({status}): {words}")]

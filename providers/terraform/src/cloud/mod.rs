@@ -214,6 +214,17 @@ impl<'a> Remote<'a> {
         }
     }
 
+    /// The workspace of an identity, and its current run.
+    async fn there(&self, workspace: &str) -> Result<(Document, Option<Run>), Hindrance> {
+        let what = "the workspace";
+        let value = self.get(&format!("/workspaces/{workspace}?include=current_run"), what).await?;
+        let there = Document::read(&value["data"]).map_err(|why| self.unread(what, &why))?;
+        let included = value["included"].as_array().into_iter().flatten();
+        let mut runs = included.filter_map(|one| Run::read(one).ok());
+        let current = runs.find(|run| Some(&run.id) == there.current_run.as_ref());
+        Ok((there, current))
+    }
+
     /// The identity of the workspace, which is made where it is not there.
     async fn ensured(&self, record: &mut Record) -> Result<String, Hindrance> {
         if let Some(id) = &record.cloud.workspace {
@@ -556,10 +567,7 @@ impl Workspace for Remote<'_> {
         let Some(workspace) = record.cloud.workspace.clone() else {
             return Ok(Standing::Nothing);
         };
-        let value = self
-            .get(&format!("/workspaces/{workspace}?include=current_run"), "the workspace")
-            .await?;
-        let there = Document::read(&value["data"]).map_err(|why| self.unread("the workspace", &why))?;
+        let (there, current) = self.there(&workspace).await?;
         let own = record.cloud.run.as_ref().and_then(|run| run.id.clone());
         if let Some(id) = own.as_ref().filter(|_| record.cloud.run.as_ref().is_some_and(|run| run.confirmed)) {
             let run = self.run(id).await?;
@@ -576,16 +584,12 @@ impl Workspace for Remote<'_> {
                 false => Ok(Standing::Busy(waits(&run))),
             };
         }
-        if let Some(id) = there.current_run.as_ref().filter(|id| own.as_ref() != Some(id)) {
-            let included = value["included"].as_array().into_iter().flatten();
-            let run = included.filter_map(|one| Run::read(one).ok()).find(|run| run.id == *id);
-            if let Some(run) = run.filter(|run| !run.is_over()) {
-                let (id, status) = (&run.id, &run.status);
-                return Ok(Standing::Busy(format!(
-                    "the run {id}, which is not Charter's, is {status}: {}",
-                    self.page(id)
-                )));
-            }
+        if let Some(run) = current.filter(|run| own.as_ref() != Some(&run.id) && !run.is_over()) {
+            let (id, status) = (&run.id, &run.status);
+            return Ok(Standing::Busy(format!(
+                "the run {id}, which is not Charter's, is {status}: {}",
+                self.page(id)
+            )));
         }
         Ok(match (&record.applied, &there.state) {
             (None, None) => Standing::Nothing,
@@ -696,6 +700,12 @@ impl Workspace for Remote<'_> {
         else {
             return Ok(Some(STALE.to_owned()));
         };
+        // A lock is somebody's, and a run that waits for it would go ahead when nobody looks.
+        let workspace = self.ensured(record).await?;
+        let (there, _) = self.there(&workspace).await?;
+        if let Some(by) = there.locked.filter(|by| *by != id) {
+            return Ok(Some(format!("its workspace is locked by {by}")));
+        }
         let confirmed = |record: &mut Record, is: bool| {
             if let Some(run) = &mut record.cloud.run {
                 run.confirmed = is;
