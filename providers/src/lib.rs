@@ -16,6 +16,7 @@ pub mod secrets;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use state::event::Position;
 use state::ids::{Channel, Kind, MemberId, ResourceName};
 use state::observation::Observation;
 use state::resource::{OnRetire, Origin, Outputs, Resource};
@@ -28,6 +29,13 @@ pub struct Scope {
     pub channel: Channel,
     /// The member whose Charter this is.
     pub member: MemberId,
+}
+
+impl Scope {
+    /// For a member, on a channel.
+    pub fn new(channel: Channel, member: MemberId) -> Self {
+        Self { channel, member }
+    }
 }
 
 /// An error with its causes, in one line.
@@ -258,6 +266,11 @@ pub trait Provider: Send + Sync {
     /// Makes or changes one resource whose references are replaced by values. Idempotent; returns before it is ready. What is there and
     /// nobody's is taken over where the resource says `adopt`, or where it is carried here.
     async fn apply(&self, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError>;
+
+    /// Applies what the transaction at a position of the channel's ledger has ordered, for providers whose servers keep a word on why.
+    async fn apply_ordered(&self, scope: &Scope, resource: &Resource, _order: Position) -> Result<Applied, ProviderError> {
+        self.apply(scope, resource).await
+    }
 
     /// Deletes what was made for a resource. Idempotent; nothing unowned is ever touched.
     async fn delete(&self, scope: &Scope, kind: &Kind, name: &ResourceName, external: &str) -> Result<Deleted, ProviderError>;

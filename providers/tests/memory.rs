@@ -21,10 +21,7 @@ impl Subject for Cloud {
     }
 
     fn scope(&self) -> Scope {
-        Scope {
-            channel: Channel::new("ch-1").unwrap(),
-            member: MemberId::new("city").unwrap(),
-        }
+        Scope::new(Channel::new("ch-1").unwrap(), MemberId::new("city").unwrap())
     }
 
     fn resource(&self, name: &str) -> Resource {

@@ -180,10 +180,7 @@ impl Controller {
         let sign: Arc<CommitSigner> =
             Arc::new(move |bytes: &[u8]| msp::sshsig::sign(signer.as_ref(), msp::sshsig::GIT_NAMESPACE, bytes).map_err(Into::into));
         Self {
-            scope: Scope {
-                channel: settings.channel.clone(),
-                member: settings.member.clone(),
-            },
+            scope: Scope::new(settings.channel.clone(), settings.member.clone()),
             settings,
             sign,
             memory: Mutex::default(),

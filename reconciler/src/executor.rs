@@ -299,7 +299,13 @@ impl Execution<'_> {
         let (kind, name) = (&step.resource.kind, &step.resource.name);
         let made = async {
             match &call {
-                Call::Apply(resource) => provider.apply(self.scope, resource).await.map(Answer::Applied),
+                Call::Apply(resource) => {
+                    let applied = match step.tx {
+                        Some(order) => provider.apply_ordered(self.scope, resource, order).await,
+                        None => provider.apply(self.scope, resource).await,
+                    };
+                    applied.map(Answer::Applied)
+                }
                 Call::Delete { external } => provider.delete(self.scope, kind, name, external).await.map(Answer::Deleted),
                 Call::Release { external } => provider.release(self.scope, kind, name, external).await.map(|()| Answer::Released),
             }

@@ -175,10 +175,7 @@ fn resource(index: usize) -> Resource {
 }
 
 fn scope() -> Scope {
-    Scope {
-        channel: "smart-city-1".parse().unwrap(),
-        member: "city".parse().unwrap(),
-    }
+    Scope::new("smart-city-1".parse().unwrap(), "city".parse().unwrap())
 }
 
 /// Looks again and again at what is in sync.

@@ -52,10 +52,7 @@ fn looks(host: &Hypervisor, most: usize) {
         arguments: vec!["libvirt-helper".to_owned()],
     };
     let provider = Libvirt::new(config, helper);
-    let scope = Scope {
-        channel: "bench".parse().unwrap(),
-        member: "city".parse().unwrap(),
-    };
+    let scope = Scope::new("bench".parse().unwrap(), "city".parse().unwrap());
     let resources: Vec<Resource> = (0..most).map(domain).collect();
     let mut made = 0;
     for size in [most / 4, most / 2, most] {

@@ -190,10 +190,7 @@ mod tests {
 
     #[test]
     fn a_list_knows_the_latest_of_each_and_whose_it_is() {
-        let list = List::new(Scope {
-            channel: "ch".parse().unwrap(),
-            member: "city".parse().unwrap(),
-        });
+        let list = List::new(Scope::new("ch".parse().unwrap(), "city".parse().unwrap()));
         let name = |name: &str| ResourceName::new(name).unwrap();
         let put = |version, resource| list.put(object("x", version, resource), |_, _| true);
         let id = ObjectId::of(&object("x", 1, None)).unwrap();

@@ -244,10 +244,7 @@ mod tests {
             "name": "web", "kind": "libvirt/domain", "owner": "city", "spec": {}, "on_retire": "retain",
         }))
         .unwrap();
-        let scope = Scope {
-            channel: "ch".parse().unwrap(),
-            member: "city".parse().unwrap(),
-        };
+        let scope = Scope::new("ch".parse().unwrap(), "city".parse().unwrap());
         Label {
             stop_seconds: Some(5),
             xml: Some("<domain>\n  <title>a</title>\n</domain>\n".to_owned()),

@@ -263,10 +263,7 @@ mod tests {
 
     #[test]
     fn an_owner_names_its_scope_whole() {
-        let scope = Scope {
-            channel: Channel::new("ch-1").unwrap(),
-            member: MemberId::new("city").unwrap(),
-        };
+        let scope = Scope::new(Channel::new("ch-1").unwrap(), MemberId::new("city").unwrap());
         let name = ResourceName::new("air").unwrap();
         let origin = Origin::of(&scope.channel, &name, None);
         assert_eq!(owned_by(&scope, &owner(&scope, &origin)), Some(name));

@@ -244,10 +244,7 @@ pub(crate) fn load_everywhere(tree: &Tree) -> Result<Vec<(Scope, Record)>, TreeE
         let Ok(name) = Channel::new(channel.as_str()) else { continue };
         for folder in tree.list(&[own.clone(), channel.clone()])? {
             let Ok(member) = MemberId::new(folder.as_str()) else { continue };
-            let scope = Scope {
-                channel: name.clone(),
-                member,
-            };
+            let scope = Scope::new(name.clone(), member);
             let records = load_folder(tree, &[own.clone(), channel.clone(), folder])?;
             all.extend(records.into_values().flatten().map(|record| (scope.clone(), record)));
         }

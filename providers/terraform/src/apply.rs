@@ -1,5 +1,6 @@
 //! Carrying out plans that were shown, and taking down what was made.
 
+use state::event::Position;
 use state::ids::ResourceName;
 use state::resource::Resource;
 
@@ -26,18 +27,25 @@ pub(crate) fn scripts(rendered: &Rendered, name: &ResourceName) -> Vec<Script> {
 }
 
 /// Applies one resource.
-pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError> {
+pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource, order: Option<Position>) -> Result<Applied, ProviderError> {
     let spec = check::read(&site.config, resource)?;
     let external = external(&resource.origin(&scope.channel));
     let rendered = render(&site.config, &external, &spec);
-    match applied(site, scope, resource, &external, &rendered).await {
+    match applied(site, scope, resource, order, &rendered).await {
         Ok(applied) => Ok(applied),
         Err(Hindrance::NotOwned) => Err(ProviderError::NotOwned { external }),
         Err(hindrance) => Err(failed("make", &external, hindrance)),
     }
 }
 
-async fn applied(site: &Site, scope: &Scope, resource: &Resource, external: &str, rendered: &Rendered) -> Result<Applied, Hindrance> {
+async fn applied(
+    site: &Site,
+    scope: &Scope,
+    resource: &Resource,
+    order: Option<Position>,
+    rendered: &Rendered,
+) -> Result<Applied, Hindrance> {
+    let external = &external(&resource.origin(&scope.channel));
     let workspace = site.workspace(external, &rendered.secrets);
     let pending = |why: String| {
         Ok(Applied::Pending {
@@ -98,7 +106,7 @@ async fn applied(site: &Site, scope: &Scope, resource: &Resource, external: &str
         // Until it is done wholly, what was applied is not known.
         record.checked = None;
         site.records.put(external, &record)?;
-        if let Some(why) = workspace.apply(&mut record).await? {
+        if let Some(why) = workspace.apply(order, &mut record).await? {
             return pending(why);
         }
     }
@@ -139,7 +147,7 @@ async fn deleted(site: &Site, scope: &Scope, name: &ResourceName, external: &str
             Outcome::Same(_) => {}
             Outcome::Waits(why) => return Ok(Some(why)),
             Outcome::Changes(_) => {
-                if let Some(why) = workspace.apply(&mut record).await? {
+                if let Some(why) = workspace.apply(None, &mut record).await? {
                     return Ok(Some(why));
                 }
             }

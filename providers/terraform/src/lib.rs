@@ -23,6 +23,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use state::event::Position;
 use state::ids::{Kind, ResourceName, SecretName};
 use state::resource::{Origin, Resource};
 use tokio::sync::Semaphore;
@@ -212,7 +213,11 @@ impl Provider for Terraform {
     }
 
     async fn apply(&self, scope: &Scope, resource: &Resource) -> Result<Applied, ProviderError> {
-        apply::apply(&self.site, scope, resource).await
+        apply::apply(&self.site, scope, resource, None).await
+    }
+
+    async fn apply_ordered(&self, scope: &Scope, resource: &Resource, order: Position) -> Result<Applied, ProviderError> {
+        apply::apply(&self.site, scope, resource, Some(order)).await
     }
 
     async fn delete(&self, scope: &Scope, _kind: &Kind, name: &ResourceName, external: &str) -> Result<Deleted, ProviderError> {

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use state::canonical::Digest;
+use state::event::Position;
 use state::resource::Outputs;
 
 use crate::Hindrance;
@@ -63,8 +64,8 @@ pub(crate) trait Workspace: Send + Sync {
     /// Whether a plan for this is kept, and can be carried out.
     async fn is_planned(&self, inputs: &str, record: &Record) -> Result<bool, Hindrance>;
 
-    /// Carries out the plan that is kept, and nothing else. `Some`: why it isn't done, or not yet.
-    async fn apply(&self, record: &mut Record) -> Result<Option<String>, Hindrance>;
+    /// Carries out the plan that is kept, and nothing else, as a transaction has ordered it. `Some`: why it isn't done, or not yet.
+    async fn apply(&self, order: Option<Position>, record: &mut Record) -> Result<Option<String>, Hindrance>;
 
     /// Keeps what was applied last apart from what is only planned.
     fn keep_applied(&self, record: &mut Record) -> Result<(), Hindrance>;

@@ -195,10 +195,7 @@ fn kill(pid: i32) {
 }
 
 fn scope() -> Scope {
-    Scope {
-        channel: Channel::new("ch-1").unwrap(),
-        member: MemberId::new("city").unwrap(),
-    }
+    Scope::new(Channel::new("ch-1").unwrap(), MemberId::new("city").unwrap())
 }
 
 fn resource(kind: &str, name: &str, spec: Value) -> Resource {

@@ -113,10 +113,7 @@ async fn can_see(config: &Config) -> Result<(), CliError> {
             0 => continue,
             owned => rooted(config, owned)?,
         }
-        let scope = Scope {
-            channel: channel.clone(),
-            member: member.clone(),
-        };
+        let scope = Scope::new(channel.clone(), member.clone());
         for provider in registry.providers() {
             let kinds = provider.kinds();
             let entries = inventory.entries().iter().filter(|(_, entry)| kinds.contains(&entry.resource.kind));
@@ -157,10 +154,7 @@ fn rooted(config: &Config, owned: usize) -> Result<(), CliError> {
 }
 
 async fn orphans(config: &Config, channel: &Channel) -> Result<Vec<Orphan>, CliError> {
-    let scope = Scope {
-        channel: channel.clone(),
-        member: config.member.clone(),
-    };
+    let scope = Scope::new(channel.clone(), config.member.clone());
     let registry = registry(config).doing(format!("the providers of {} can't be set up", config.member))?;
     let mut all = Vec::new();
     for provider in registry.providers() {
@@ -179,10 +173,7 @@ async fn delete(configs: &[Config]) -> Result<(), CliError> {
         for config in configs {
             let registry = registry(config).doing(format!("the providers of {} can't be set up", config.member))?;
             for channel in &config.channels() {
-                let scope = Scope {
-                    channel: channel.clone(),
-                    member: config.member.clone(),
-                };
+                let scope = Scope::new(channel.clone(), config.member.clone());
                 for orphan in orphans(config, channel).await? {
                     left += 1;
                     let Some(provider) = registry.for_kind(&orphan.kind) else {

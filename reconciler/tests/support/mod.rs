@@ -45,10 +45,7 @@ pub fn kind() -> Kind {
 }
 
 pub fn scope() -> Scope {
-    Scope {
-        channel: channel(),
-        member: city(),
-    }
+    Scope::new(channel(), city())
 }
 
 fn msp_of(member: &MemberId) -> MspId {

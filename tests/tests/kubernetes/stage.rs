@@ -157,10 +157,7 @@ fn config(cluster: &Cluster, records: &Path) -> KubernetesConfig {
 }
 
 pub(crate) fn scope() -> Scope {
-    Scope {
-        channel: "smart-city-1".parse().unwrap(),
-        member: "city".parse().unwrap(),
-    }
+    Scope::new("smart-city-1".parse().unwrap(), "city".parse().unwrap())
 }
 
 /// A manifest of these objects.

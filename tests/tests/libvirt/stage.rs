@@ -44,10 +44,7 @@ impl Stage {
     }
 
     pub(crate) fn scope(&self) -> Scope {
-        Scope {
-            channel: self.channel.parse().unwrap(),
-            member: "city".parse().unwrap(),
-        }
+        Scope::new(self.channel.parse().unwrap(), "city".parse().unwrap())
     }
 
     pub(crate) fn external(&self, name: &str) -> String {

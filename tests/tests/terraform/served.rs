@@ -3,6 +3,7 @@
 
 use providers::{Applied, Deleted, Provider};
 use serde_json::{Value, json};
+use state::event::Position;
 use state::observation::Observation;
 use state::resource::Resource;
 use tests::relay::Fault;
@@ -68,13 +69,17 @@ fn what_is_fresh_is_one_request_and_what_was_shown_is_what_is_applied() {
     let kept = stage.run_that_is(&large, "planned_and_saved");
     assert_eq!(stage.drift(&large), ["/terraform_data.station/input"]);
     assert_eq!(statuses(&stage, &large), ["planned_and_saved", "applied"], "it was planned once");
-    stage.apply(&large).unwrap();
+    let order = Position { block: 12, tx: 3 };
+    let scope = scope();
+    let work = stage.provider.apply_ordered(&scope, &large, order);
+    stage.runtime.block_on(work).unwrap();
     assert_eq!(stage.run_that_is(&large, "applied"), kept);
     assert_eq!(input(&stage, &large), json!("${path.cwd} and %{ if true }"), "data stays data");
     let path = format!("/runs/{kept}/comments");
     let comments = stage.runtime.block_on(stage.did("GET", &path, &Value::Null));
     let comment = comments["data"][0]["attributes"]["body"].as_str().unwrap();
     assert!(comment.starts_with("Charter: air/net, plan "), "{comment}");
+    assert!(comment.ends_with(", as transaction 12/3 of channel air has ordered"), "{comment}");
 
     // Another order while a plan is kept: that one is put aside.
     let other = one("net", &json!("other"));

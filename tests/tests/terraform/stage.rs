@@ -47,10 +47,7 @@ pub(crate) trait Acting {
 
 /// For whom everything is.
 pub(crate) fn scope() -> Scope {
-    Scope {
-        channel: "air".parse().unwrap(),
-        member: "city".parse().unwrap(),
-    }
+    Scope::new("air".parse().unwrap(), "city".parse().unwrap())
 }
 
 pub(crate) fn runtime() -> Runtime {

@@ -15,6 +15,7 @@ use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use state::canonical::Digest;
+use state::event::Position;
 use state::ids::SecretName;
 use state::resource::Outputs;
 use tokio::time::{Instant, sleep};
@@ -691,7 +692,7 @@ impl Workspace for Remote<'_> {
         }
     }
 
-    async fn apply(&self, record: &mut Record) -> Result<Option<String>, Hindrance> {
+    async fn apply(&self, order: Option<Position>, record: &mut Record) -> Result<Option<String>, Hindrance> {
         let Some(RunRecord {
             id: Some(id),
             planned: Some(planned),
@@ -714,7 +715,13 @@ impl Workspace for Remote<'_> {
         // From here on the run may go ahead, whatever is heard of it.
         confirmed(record, true);
         self.put(record)?;
-        let comment = format!("Charter: {}, plan {}", record.made.owner(), planned.digest);
+        let ordered = order.map(|order| format!(", as transaction {order} of channel {} has ordered", record.made.channel));
+        let comment = format!(
+            "Charter: {}, plan {}{}",
+            record.made.owner(),
+            planned.digest,
+            ordered.unwrap_or_default()
+        );
         let path = format!("/runs/{id}/actions/apply");
         match self.post(&path, &json!({ "comment": comment }), "going ahead with the plan").await {
             Ok(_) => {}

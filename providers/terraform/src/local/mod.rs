@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use state::canonical::Digest;
+use state::event::Position;
 use state::ids::SecretName;
 use state::resource::Outputs;
 
@@ -237,7 +238,7 @@ impl Workspace for Directory<'_> {
         Ok(planned.as_deref() == Some(inputs) && self.folder.join(PLAN).exists())
     }
 
-    async fn apply(&self, _record: &mut Record) -> Result<Option<String>, Hindrance> {
+    async fn apply(&self, _order: Option<Position>, _record: &mut Record) -> Result<Option<String>, Hindrance> {
         let arguments = ["apply", "-input=false", "-no-color", "-json", PLAN];
         let ended = self.run("the application", &arguments).await;
         self.forget_plan()?;
