@@ -118,6 +118,11 @@ impl Query {
 
 /// A page of a list.
 pub(crate) fn page(query: &Query, all: Vec<Value>) -> Answer {
+    page_with(query, all, Vec::new())
+}
+
+/// A page of a list, with what is asked for beside it.
+pub(crate) fn page_with(query: &Query, all: Vec<Value>, included: Vec<Value>) -> Answer {
     let size = query.number("page[size]").unwrap_or(20).clamp(1, 100);
     let number = query.number("page[number]").unwrap_or(1).max(1);
     let (count, pages) = (all.len(), all.len().div_ceil(size).max(1));
@@ -127,10 +132,11 @@ pub(crate) fn page(query: &Query, all: Vec<Value>) -> Answer {
     let pagination = json!({
         "current-page": number, "page-size": size, "prev-page": before, "next-page": next, "total-pages": pages, "total-count": count,
     });
-    Ok(document(
-        StatusCode::OK,
-        &json!({ "data": data, "meta": { "pagination": pagination } }),
-    ))
+    let mut answer = json!({ "data": data, "meta": { "pagination": pagination } });
+    if !included.is_empty() {
+        answer["included"] = Value::Array(included);
+    }
+    Ok(document(StatusCode::OK, &answer))
 }
 
 /// What a request's document holds.

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::{maybe, to};
 use crate::model::{Comment, Configuration, Counts, Lock, Organization, Output, Phase, Run, StateVersion, Status, Variable, Workspace};
+use crate::store::now;
 
 /// What the paths of uploads, downloads and logs begin with: these answer to who knows the key in them.
 pub(crate) const BLOBS: &str = "/blobs";
@@ -48,7 +49,8 @@ pub(crate) fn entitlements(one: &Organization) -> Value {
     json!({ "id": one.external_id, "type": "entitlement-sets", "attributes": attributes })
 }
 
-pub(crate) fn workspace(one: &Workspace) -> Value {
+/// A workspace, with the identities of its variables.
+pub(crate) fn workspace(one: &Workspace, variables: &[&str]) -> Value {
     let permissions = all_true(&[
         "can-destroy",
         "can-force-delete",
@@ -94,6 +96,7 @@ pub(crate) fn workspace(one: &Workspace) -> Value {
         "current-state-version": maybe("state-versions", one.state.as_ref()),
         "current-configuration-version": maybe("configuration-versions", one.configuration.as_ref()),
         "locked-by": locked_by,
+        "vars": { "data": variables.iter().map(|id| json!({ "type": "vars", "id": id })).collect::<Vec<_>>() },
     });
     json!({
         "id": one.id, "type": "workspaces", "attributes": attributes, "relationships": relationships,
@@ -121,11 +124,9 @@ pub(crate) fn variable(one: &Variable) -> Value {
     json!({ "id": one.id, "type": "vars", "attributes": attributes, "relationships": relationships })
 }
 
-pub(crate) fn configuration(one: &Configuration, base: &str) -> Value {
-    let upload = match one.status.as_str() {
-        "pending" => json!(format!("{base}{BLOBS}/configurations/{}", one.key)),
-        _ => Value::Null,
-    };
+/// A configuration. Where it is uploaded to is told once, to who has made it.
+pub(crate) fn configuration(one: &Configuration, told: Option<&str>) -> Value {
+    let upload = told.map(|base| format!("{base}{BLOBS}/configurations/{}", one.key));
     let attributes = json!({
         "auto-queue-runs": one.auto_queue, "speculative": one.speculative, "provisional": one.provisional, "source": "tfe-api",
         "status": one.status, "error": one.error, "error-message": one.error, "upload-url": upload, "status-timestamps": {},
@@ -139,7 +140,7 @@ pub(crate) fn run(one: &Run) -> Value {
         "is-cancelable": status.works(),
         "is-confirmable": status.waits(),
         "is-discardable": status.waits() || status == Status::Pending,
-        "is-force-cancelable": matches!(status, Status::Planning | Status::Applying) && one.times.contains_key("cancel-requested-at"),
+        "is-force-cancelable": force_cancelable(one),
     });
     let permissions = all_true(&[
         "can-apply",
@@ -162,20 +163,50 @@ pub(crate) fn run(one: &Run) -> Value {
     if let Some(variables) = &options.variables {
         attributes["variables"] = json!(variables);
     }
-    for (name, at) in [("canceled-at", "canceled-at"), ("force-cancel-available-at", "cancel-requested-at")] {
-        if let Some(time) = one.times.get(at) {
+    for name in ["canceled-at", "force-cancel-available-at"] {
+        if let Some(time) = one.times.get(name) {
             attributes[name] = json!(time);
         }
     }
+    let by = |name: &Option<String>| maybe("users", name.as_deref().map(user_id).as_ref());
+    let all = |kind: &str, ids: &[String]| json!({ "data": ids.iter().map(|id| json!({ "type": kind, "id": id })).collect::<Vec<_>>() });
+    let events: Vec<String> = events(one).into_iter().map(|(id, _, _)| id).collect();
     let relationships = json!({
         "workspace": to("workspaces", &one.workspace),
         "configuration-version": to("configuration-versions", &one.configuration),
         "plan": to("plans", &one.phase(Phase::Plan)),
         "apply": to("applies", &one.phase(Phase::Apply)),
-        "created-by": { "data": null }, "cost-estimate": { "data": null }, "policy-checks": { "data": [] },
-        "run-events": { "data": [] }, "task-stages": { "data": [] }, "comments": { "data": [] },
+        "created-by": by(&one.by), "confirmed-by": by(&one.confirmed_by), "comments": all("comments", &one.comments),
+        "run-events": all("run-events", &events), "cost-estimate": { "data": null }, "policy-checks": { "data": [] },
+        "task-stages": { "data": [] },
     });
     json!({ "id": one.id, "type": "runs", "attributes": attributes, "relationships": relationships })
+}
+
+/// Whether a run may be ended at once: it was asked to stop a while ago, and goes on.
+pub(crate) fn force_cancelable(one: &Run) -> bool {
+    let since = one.times.get("force-cancel-available-at");
+    matches!(one.status, Status::Planning | Status::Applying) && since.is_some_and(|since| *since <= now())
+}
+
+/// What has happened to a run: identities, actions, and times.
+fn events(one: &Run) -> Vec<(String, &str, &String)> {
+    let mut all: Vec<(&String, &String)> = one.times.iter().map(|(name, time)| (time, name)).collect();
+    all.sort();
+    let of = all.into_iter().enumerate();
+    of.map(|(number, (time, name))| {
+        let id = format!("{}-{number}", one.id.replacen("run", "re", 1));
+        (id, name.trim_end_matches("-at"), time)
+    })
+    .collect()
+}
+
+pub(crate) fn run_events(one: &Run) -> Vec<Value> {
+    let shown = |(id, action, time): (String, &str, &String)| {
+        let attributes = json!({ "action": action.replace('-', "_"), "created-at": time, "description": null });
+        json!({ "id": id, "type": "run-events", "attributes": attributes })
+    };
+    events(one).into_iter().map(shown).collect()
 }
 
 /// How far a phase of a run is.
@@ -268,15 +299,27 @@ pub(crate) fn state(one: &StateVersion, base: &str) -> Value {
     json!({ "id": one.id, "type": "state-versions", "attributes": attributes, "relationships": relationships })
 }
 
-/// An output. In a list, what is sensitive has no value.
-pub(crate) fn output(one: &Output, listed: bool) -> Value {
-    let value = if one.sensitive && listed { &Value::Null } else { &one.value };
-    let simple = match &one.kind {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) if parts.first().is_some_and(|part| part == "object" || part == "map") => "map".to_owned(),
-        Value::Array(_) => "array".to_owned(),
-        _ => "string".to_owned(),
-    };
+/// The type of an output, in a word.
+fn simple(one: &Output) -> &str {
+    match &one.kind {
+        Value::String(text) => text,
+        Value::Array(parts) if parts.first().is_some_and(|part| part == "object" || part == "map") => "map",
+        Value::Array(_) => "array",
+        _ => "string",
+    }
+}
+
+/// An output of a workspace, beside it. What is sensitive has no value.
+pub(crate) fn workspace_output(one: &Output) -> Value {
+    let value = if one.sensitive { &Value::Null } else { &one.value };
+    let attributes = json!({ "name": one.name, "sensitive": one.sensitive, "output-type": simple(one), "value": value });
+    json!({ "id": one.id, "type": "workspace-outputs", "attributes": attributes })
+}
+
+/// An output of a state. Who may not read the state is not told what is sensitive.
+pub(crate) fn output(one: &Output, veiled: bool) -> Value {
+    let value = if one.sensitive && veiled { &Value::Null } else { &one.value };
+    let simple = simple(one);
     let attributes = json!({
         "name": one.name, "sensitive": one.sensitive, "type": simple, "detailed-type": one.kind, "value": value,
     });

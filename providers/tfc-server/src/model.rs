@@ -63,7 +63,7 @@ pub(crate) struct Workspace {
     pub(crate) lock: Option<Lock>,
     pub(crate) current_run: Option<String>,
     pub(crate) state: Option<String>,
-    /// The configuration that runs take which name none.
+    /// The configuration that was made last, but for those that are for one run only.
     pub(crate) configuration: Option<String>,
 }
 
@@ -95,6 +95,7 @@ pub(crate) struct Configuration {
     pub(crate) provisional: bool,
     /// The path that it is uploaded to and read from.
     pub(crate) key: String,
+    pub(crate) number: u64,
 }
 
 /// Where a run is.
@@ -199,8 +200,11 @@ pub(crate) struct Run {
     pub(crate) base: Option<String>,
     pub(crate) has_changes: bool,
     pub(crate) counts: Counts,
-    /// Whether somebody, or its workspace, has said yes.
-    pub(crate) confirmed: bool,
+    /// Who has asked for it, and who has said yes to its plan.
+    pub(crate) by: Option<String>,
+    pub(crate) confirmed_by: Option<String>,
+    /// The identities of its comments.
+    pub(crate) comments: Vec<String>,
     /// The path that its logs are read from.
     pub(crate) key: String,
     /// Orders runs: the smaller, the older.

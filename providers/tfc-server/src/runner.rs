@@ -226,7 +226,6 @@ fn end(shared: &Shared, run: &Run, phase: Phase, done: Result<Status, Failed>) {
     }
     if status == Status::Planned && run.options.auto_apply == Some(true) {
         let mut store = shared.store();
-        let _ = store.runs.change(&run.id, |run| run.confirmed = true);
         let _ = to(&mut store, &run.id, Status::Confirmed);
     }
 }

@@ -28,10 +28,16 @@ pub(crate) fn random(letters: usize) -> String {
     bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
 }
 
-/// Now, as the API writes it.
+/// Now, as the API writes it. Later times are larger texts.
 pub(crate) fn now() -> String {
+    in_seconds(0)
+}
+
+/// The time in so many seconds.
+pub(crate) fn in_seconds(seconds: u64) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-    OffsetDateTime::now_utc().format(&format).unwrap_or_default()
+    let time = OffsetDateTime::now_utc() + std::time::Duration::from_secs(seconds);
+    time.format(&format).unwrap_or_default()
 }
 
 /// The objects of one type.
@@ -121,7 +127,9 @@ impl Store {
             number: 0,
         };
         let runs = store.runs.all().map(|run| run.number);
-        store.number = runs.chain(store.states.all().map(|state| state.number)).max().unwrap_or(0);
+        let states = store.states.all().map(|state| state.number);
+        let configurations = store.configurations.all().map(|configuration| configuration.number);
+        store.number = runs.chain(states).chain(configurations).max().unwrap_or(0);
         Ok(store)
     }
 
@@ -135,6 +143,19 @@ impl Store {
     pub(crate) fn workspace(&self, organization: &str, name: &str) -> Option<&Workspace> {
         let mut all = self.workspaces.all();
         all.find(|one| one.organization == organization && one.name == name)
+    }
+
+    /// The identities of a workspace's variables.
+    pub(crate) fn variables_of(&self, workspace: &str) -> Vec<&str> {
+        let of = self.variables.all().filter(|one| one.workspace == workspace);
+        of.map(|one| one.id.as_str()).collect()
+    }
+
+    /// The configuration that runs take which name none: the newest one that has come, and wasn't for one run only.
+    pub(crate) fn latest_configuration(&self, workspace: &str) -> Option<String> {
+        let fits = |one: &&Configuration| one.workspace == workspace && one.status == "uploaded" && !one.speculative && !one.provisional;
+        let newest = self.configurations.all().filter(fits).max_by_key(|one| one.number);
+        newest.map(|one| one.id.clone())
     }
 
     /// The runs of a workspace, the newest first.

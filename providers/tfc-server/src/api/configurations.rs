@@ -12,12 +12,12 @@ use crate::documents;
 use crate::model::{Configuration, Options};
 use crate::store::{Table, now, random};
 
-pub(crate) async fn list(app: App, Extension(base): Extension<Base>, Path(workspace): Path<String>, RawQuery(query): RawQuery) -> Answer {
+pub(crate) async fn list(app: App, Path(workspace): Path<String>, RawQuery(query): RawQuery) -> Answer {
     let store = app.store();
     store.workspaces.get(&workspace).ok_or_else(Refusal::absent)?;
     let mut all: Vec<&Configuration> = store.configurations.all().filter(|one| one.workspace == workspace).collect();
-    all.sort_by(|a, b| b.created.cmp(&a.created));
-    let shown = all.into_iter().map(|one| documents::configuration(one, &base.0));
+    all.sort_by_key(|one| std::cmp::Reverse(one.number));
+    let shown = all.into_iter().map(|one| documents::configuration(one, None));
     page(&Query::new(query.as_deref()), shown.collect())
 }
 
@@ -35,16 +35,23 @@ pub(crate) async fn create(app: App, Extension(base): Extension<Base>, Path(work
         speculative: given.is("speculative").unwrap_or(false),
         provisional: given.is("provisional").unwrap_or(false),
         key: random(48),
+        number: store.number(),
     };
-    let shown = documents::configuration(&configuration, &base.0);
+    if !configuration.speculative && !configuration.provisional {
+        let id = configuration.id.clone();
+        store
+            .workspaces
+            .change(&configuration.workspace, |one| one.configuration = Some(id))?;
+    }
+    let shown = documents::configuration(&configuration, Some(&base.0));
     store.configurations.put(configuration)?;
     made(shown)
 }
 
-pub(crate) async fn read(app: App, Extension(base): Extension<Base>, Path(id): Path<String>) -> Answer {
+pub(crate) async fn read(app: App, Path(id): Path<String>) -> Answer {
     let store = app.store();
     let configuration = store.configurations.get(&id).ok_or_else(Refusal::absent)?;
-    one(documents::configuration(configuration, &base.0))
+    one(documents::configuration(configuration, None))
 }
 
 pub(crate) async fn download(app: App, Path(id): Path<String>) -> Answer {
@@ -62,14 +69,18 @@ pub(crate) async fn archive(app: App, Path(id): Path<String>) -> Answer {
     let mut store = app.store();
     let configuration = store.configurations.get(&id).ok_or_else(Refusal::absent)?;
     if configuration.status != "uploaded" {
-        return Err(Refusal::conflict("only an uploaded configuration can be archived"));
+        return Err(Refusal::conflict(
+            "transition not allowed: only an uploaded configuration can be archived",
+        ));
     }
     let current = store
         .workspaces
         .get(&configuration.workspace)
         .and_then(|one| one.configuration.clone());
     if current.as_ref() == Some(&id) {
-        return Err(Refusal::conflict("the workspace's current configuration can't be archived"));
+        return Err(Refusal::conflict(
+            "transition not allowed: configuration could not be archived because it is current",
+        ));
     }
     let key = configuration.key.clone();
     store.configurations.change(&id, |one| one.status = "archived".to_owned())?;
@@ -89,7 +100,7 @@ pub(crate) fn uploaded(app: &App, id: &str) -> Result<(), Refusal> {
             .change(&configuration.workspace, |one| one.configuration = Some(id))?;
     }
     if configuration.auto_queue && !configuration.speculative && !configuration.provisional {
-        super::runs::queue(&mut store, &configuration.workspace, id, Options::default())?;
+        super::runs::queue(&mut store, &configuration.workspace, id, Options::default(), None)?;
         drop(store);
         app.changed.notify_one();
     }

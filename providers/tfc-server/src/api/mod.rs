@@ -95,7 +95,7 @@ pub(crate) fn router(shared: Arc<Shared>, address: SocketAddr) -> Router {
         .route("/runs/{id}/apply", get(runs::apply_of))
         .route("/runs/{id}/actions/{action}", post(runs::act))
         .route("/runs/{id}/comments", get(runs::comments).post(runs::comment))
-        .route("/runs/{id}/run-events", get(runs::nothing))
+        .route("/runs/{id}/run-events", get(runs::events))
         .route("/runs/{id}/task-stages", get(runs::nothing))
         .route("/runs/{id}/policy-checks", get(runs::nothing))
         .route("/comments/{id}", get(runs::read_comment))

@@ -44,8 +44,14 @@ fn found<'a>(store: &'a Store, name: &str) -> Result<&'a Organization, Refusal> 
 pub(crate) async fn list(app: App, RawQuery(query): RawQuery) -> Answer {
     let query = Query::new(query.as_deref());
     let store = app.store();
-    let wanted = query.get("q").or(query.get("q[name]")).unwrap_or_default();
-    let all = store.organizations.all().filter(|one| one.name.contains(wanted));
+    let email = |one: &Organization| one.settings.get("email").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let all = store.organizations.all().filter(|one| {
+        let any = query
+            .get("q")
+            .is_none_or(|text| one.name.contains(text) || email(one).contains(text));
+        let named = query.get("q[name]").is_none_or(|text| one.name.contains(text));
+        any && named && query.get("q[email]").is_none_or(|text| email(one).contains(text))
+    });
     page(&query, all.map(documents::organization).collect())
 }
 

@@ -9,13 +9,16 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
-use super::{App, Base};
-use crate::answer::{Answer, Given, Query, Refusal, document, made, one, page};
+use super::workspaces::document_of;
+use super::{App, Base, User};
+use crate::answer::{Answer, Given, Query, Refusal, document, made, one, page, page_with};
 use crate::documents;
 use crate::model::{Comment, Counts, Options, Phase, Run, Status};
 use crate::runner;
-use crate::store::{Store, Table, now, random};
+use crate::store::{Store, Table, in_seconds, now, random};
 
+/// How long an engine that was asked to stop may take before it may be ended, in seconds.
+const FORCE_AFTER: u64 = 30;
 /// The most of a comment or a message, in bytes.
 const MAX_TEXT: usize = 64 * 1024;
 
@@ -33,14 +36,39 @@ pub(crate) async fn list(app: App, Path(workspace): Path<String>, RawQuery(query
     let query = Query::new(query.as_deref());
     let store = app.store();
     store.workspaces.get(&workspace).ok_or_else(Refusal::absent)?;
-    let statuses: Vec<&str> = query.get("filter[status]").map(|all| all.split(',').collect()).unwrap_or_default();
-    // As everywhere, runs that only plan are in no list unless they are asked for.
-    let operations = query.get("filter[operation]").unwrap_or_default().to_owned();
+    let among = |name: &str, is: &str| query.get(name).is_none_or(|all| all.split(',').any(|one| one == is));
     let runs = store.runs_of(&workspace).into_iter().filter(|run| {
-        let status = statuses.is_empty() || statuses.contains(&run.status.text());
-        status && (!run.plan_only() || operations.contains("plan_only"))
+        // As everywhere, runs that only plan are in no list unless they are asked for.
+        let listed = !run.plan_only() || query.get("filter[operation]").is_some();
+        let user = query.get("search[user]").is_none_or(|name| run.by.as_deref() == Some(name));
+        let fits = among("filter[status]", run.status.text()) && among("filter[operation]", operation(run));
+        listed && user && fits && among("filter[source]", "tfe-api") && query.get("search[commit]").is_none()
     });
-    page(&query, runs.map(documents::run).collect())
+    let shown = runs.map(documents::run).collect();
+    let included = match query.includes("workspace") {
+        true => store.workspaces.get(&workspace).map(|one| document_of(&store, one)),
+        false => None,
+    };
+    page_with(&query, shown, included.into_iter().collect())
+}
+
+/// What a run is for, in the API's words.
+fn operation(run: &Run) -> &'static str {
+    let options = &run.options;
+    match (run.plan_only(), run.save_plan(), options.is_destroy, options.refresh_only) {
+        (true, ..) => "plan_only",
+        (_, true, ..) => "save_plan",
+        (_, _, true, _) => "destroy",
+        (_, _, _, true) => "refresh_only",
+        _ if options.allow_empty_apply == Some(true) => "empty_apply",
+        _ => "plan_and_apply",
+    }
+}
+
+/// What has happened to a run.
+pub(crate) async fn events(app: App, Path(id): Path<String>, RawQuery(query): RawQuery) -> Answer {
+    let store = app.store();
+    page(&Query::new(query.as_deref()), documents::run_events(found(&store, &id)?))
 }
 
 pub(crate) async fn nothing(app: App, Path(id): Path<String>, RawQuery(query): RawQuery) -> Answer {
@@ -49,7 +77,7 @@ pub(crate) async fn nothing(app: App, Path(id): Path<String>, RawQuery(query): R
 }
 
 /// Puts a run in the queue.
-pub(crate) fn queue(store: &mut Store, workspace: &str, configuration: &str, options: Options) -> io::Result<Run> {
+pub(crate) fn queue(store: &mut Store, workspace: &str, configuration: &str, options: Options, by: Option<&str>) -> io::Result<Run> {
     let auto_apply = {
         let settings = store.workspaces.get(workspace).map(|one| &one.settings);
         settings.and_then(|all| all.get("auto-apply")?.as_bool()).unwrap_or(false)
@@ -69,7 +97,9 @@ pub(crate) fn queue(store: &mut Store, workspace: &str, configuration: &str, opt
         base: None,
         has_changes: false,
         counts: Counts::default(),
-        confirmed: false,
+        by: by.map(str::to_owned),
+        confirmed_by: None,
+        comments: Vec::new(),
         key: random(48),
         number: store.number(),
     };
@@ -77,7 +107,7 @@ pub(crate) fn queue(store: &mut Store, workspace: &str, configuration: &str, opt
     Ok(run)
 }
 
-pub(crate) async fn create(app: App, body: Bytes) -> Answer {
+pub(crate) async fn create(app: App, Extension(user): Extension<User>, body: Bytes) -> Answer {
     let given = Given::read(&body, "runs")?;
     let options: Options = serde_json::from_value(Value::Object(given.attributes().clone()))
         .map_err(|error| Refusal::wrong(format!("a run's attributes can't be read: {error}")))?;
@@ -90,7 +120,7 @@ pub(crate) async fn create(app: App, body: Bytes) -> Answer {
         let workspace = store.workspaces.get(workspace).ok_or_else(Refusal::absent)?.clone();
         let configuration = match given.related("configuration-version") {
             Some(id) => Some(id.to_owned()),
-            None => workspace.configuration,
+            None => store.latest_configuration(&workspace.id),
         };
         let configuration = configuration.ok_or_else(|| Refusal::wrong("the workspace has no configuration yet: upload one"))?;
         let uploaded = store.configurations.get(&configuration).filter(|one| one.workspace == workspace.id);
@@ -106,7 +136,7 @@ pub(crate) async fn create(app: App, body: Bytes) -> Answer {
             plan_only: Some(plan_only),
             ..options
         };
-        queue(&mut store, &workspace.id, &configuration, options)?
+        queue(&mut store, &workspace.id, &configuration, options, Some(&user.0))?
     };
     app.changed.notify_one();
     made(documents::run(&run))
@@ -123,11 +153,14 @@ pub(crate) async fn read(app: App, Extension(base): Extension<Base>, Path(id): P
         }
     }
     if query.includes("workspace") {
-        included.extend(store.workspaces.get(&run.workspace).map(documents::workspace));
+        included.extend(store.workspaces.get(&run.workspace).map(|one| document_of(&store, one)));
+    }
+    if query.includes("created_by") {
+        included.extend(run.by.as_deref().map(documents::user));
     }
     if query.includes("configuration_version") {
         let configuration = store.configurations.get(&run.configuration);
-        included.extend(configuration.map(|one| documents::configuration(one, &base.0)));
+        included.extend(configuration.map(|one| documents::configuration(one, None)));
     }
     let mut answer = json!({ "data": documents::run(run) });
     if !included.is_empty() {
@@ -136,12 +169,12 @@ pub(crate) async fn read(app: App, Extension(base): Extension<Base>, Path(id): P
     Ok(document(StatusCode::OK, &answer))
 }
 
-pub(crate) async fn act(app: App, Path((id, action)): Path<(String, String)>, body: Bytes) -> Answer {
+pub(crate) async fn act(app: App, Extension(user): Extension<User>, Path((id, action)): Path<(String, String)>, body: Bytes) -> Answer {
     let comment = comment_of(&body)?;
     {
         let mut store = app.store();
         let run = found(&store, &id)?.clone();
-        let (status, now) = (run.status, now());
+        let status = run.status;
         let conflict = || Refusal::conflict(format!("transition not allowed: the run is {}", status.text()));
         match action.as_str() {
             "apply" if status.waits() => {
@@ -150,29 +183,37 @@ pub(crate) async fn act(app: App, Path((id, action)): Path<(String, String)>, bo
                     return Err(Refusal::conflict("transition not allowed: the saved plan is stale"));
                 }
                 runner::to(&mut store, &id, Status::Confirmed)?;
-                store.runs.change(&id, |run| run.confirmed = true)?;
+                store.runs.change(&id, |run| run.confirmed_by = Some(user.0))?;
             }
             "discard" if status.waits() || status == Status::Pending => runner::to(&mut store, &id, Status::Discarded)?,
-            "cancel" if status == Status::Pending => runner::to(&mut store, &id, Status::Canceled)?,
-            "cancel" if status == Status::Confirmed => runner::to(&mut store, &id, Status::Canceled)?,
             "cancel" if status.works() => {
+                let later = in_seconds(FORCE_AFTER);
                 store.runs.change(&id, |run| {
-                    run.times.insert("cancel-requested-at".to_owned(), now);
+                    run.times.insert("cancel-requested-at".to_owned(), now());
+                    run.times.insert("force-cancel-available-at".to_owned(), later);
                 })?;
-                runner::interrupt(&app, &id, false);
+                match status {
+                    Status::Pending | Status::Confirmed => runner::to(&mut store, &id, Status::Canceled)?,
+                    _ => runner::interrupt(&app, &id, false),
+                }
             }
-            "force-cancel" if matches!(status, Status::Planning | Status::Applying) && run.times.contains_key("cancel-requested-at") => {
+            "force-cancel" if documents::force_cancelable(&run) => {
                 store.runs.change(&id, |run| {
-                    run.times.insert("force-cancel-requested-at".to_owned(), now);
+                    run.times.insert("force-cancel-requested-at".to_owned(), now());
                 })?;
                 runner::interrupt(&app, &id, true);
+            }
+            "force-execute" if status == Status::Pending => {
+                let before = store.workspaces.get(&run.workspace).and_then(|one| one.current_run.clone());
+                let before = before.and_then(|id| store.runs.get(&id)).filter(|run| run.status.waits());
+                let before = before.ok_or_else(conflict)?.id.clone();
+                runner::to(&mut store, &before, Status::Discarded)?;
             }
             "apply" | "discard" | "cancel" | "force-cancel" | "force-execute" => return Err(conflict()),
             _ => return Err(Refusal::absent()),
         }
         if let Some(body) = comment {
-            let comment = fresh_comment(&id, &body);
-            store.comments.put(comment)?;
+            say(&mut store, &id, &body)?;
         }
     }
     app.changed.notify_one();
@@ -192,13 +233,18 @@ fn comment_of(body: &Bytes) -> Result<Option<String>, Refusal> {
     }
 }
 
-fn fresh_comment(run: &str, body: &str) -> Comment {
-    Comment {
+/// Keeps a comment on a run.
+fn say(store: &mut Store, run: &str, body: &str) -> io::Result<Comment> {
+    let comment = Comment {
         id: Table::<Comment>::fresh(),
         run: run.to_owned(),
         body: body.to_owned(),
         created: now(),
-    }
+    };
+    store.comments.put(comment.clone())?;
+    let id = comment.id.clone();
+    store.runs.change(run, |run| run.comments.push(id))?;
+    Ok(comment)
 }
 
 pub(crate) async fn comments(app: App, Path(id): Path<String>, RawQuery(query): RawQuery) -> Answer {
@@ -215,10 +261,7 @@ pub(crate) async fn comment(app: App, Path(id): Path<String>, body: Bytes) -> An
     let text = text.ok_or_else(|| Refusal::wrong("a comment has a body"))?;
     let mut store = app.store();
     found(&store, &id)?;
-    let comment = fresh_comment(&id, text);
-    let shown = documents::comment(&comment);
-    store.comments.put(comment)?;
-    made(shown)
+    made(documents::comment(&say(&mut store, &id, text)?))
 }
 
 pub(crate) async fn read_comment(app: App, Path(id): Path<String>) -> Answer {

@@ -140,8 +140,9 @@ pub(crate) async fn create(
     let text = BASE64_STANDARD.decode(text).map_err(|_| Refusal::wrong("the state is no base64"))?;
     let state = keep(&app, &workspace, given.related("run"), &text)?;
     // What was announced is what counts, as everywhere.
-    app.store().states.change(&state.id, |state| state.serial = serial)?;
-    let state = StateVersion { serial, ..state };
+    let lineage = lineage.to_owned();
+    let state = StateVersion { serial, lineage, ..state };
+    app.store().states.put(state.clone())?;
     made(documents::state(&state, &base.0))
 }
 
@@ -212,19 +213,19 @@ pub(crate) async fn current(app: App, Extension(base): Extension<Base>, Path(id)
     shown(&store, &current_of(&store, &id)?, query.as_deref(), &base)
 }
 
-fn outputs_of(store: &Store, id: &str, query: Option<&str>) -> Answer {
+fn outputs_of(store: &Store, id: &str, query: Option<&str>, veiled: bool) -> Answer {
     let state = found(store, id)?;
-    let all = state.outputs.iter().map(|output| documents::output(output, true));
+    let all = state.outputs.iter().map(|output| documents::output(output, veiled));
     page(&Query::new(query), all.collect())
 }
 
 pub(crate) async fn outputs(app: App, Path(id): Path<String>, RawQuery(query): RawQuery) -> Answer {
-    outputs_of(&app.store(), &id, query.as_deref())
+    outputs_of(&app.store(), &id, query.as_deref(), false)
 }
 
 pub(crate) async fn current_outputs(app: App, Path(id): Path<String>, RawQuery(query): RawQuery) -> Answer {
     let store = app.store();
-    outputs_of(&store, &current_of(&store, &id)?, query.as_deref())
+    outputs_of(&store, &current_of(&store, &id)?, query.as_deref(), true)
 }
 
 pub(crate) async fn output(app: App, Path(id): Path<String>) -> Answer {

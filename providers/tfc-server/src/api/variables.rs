@@ -9,6 +9,8 @@ use crate::documents;
 use crate::model::Variable;
 use crate::store::{Store, Table, random};
 
+/// The longest description.
+const MAX_DESCRIPTION: usize = 512;
 /// The most variables of a workspace.
 const MOST: usize = 1_000;
 
@@ -31,6 +33,11 @@ fn take(variable: &mut Variable, given: &Given) -> Result<(), Refusal> {
     }
     variable.hcl = given.is("hcl").unwrap_or(variable.hcl);
     variable.sensitive = given.is("sensitive").unwrap_or(variable.sensitive);
+    if variable.description.len() > MAX_DESCRIPTION {
+        return Err(Refusal::wrong(format!(
+            "Description is too long (maximum is {MAX_DESCRIPTION} characters)"
+        )));
+    }
     variable.version = random(16);
     let named = |more: &[u8]| {
         let good = |b: u8| b.is_ascii_alphanumeric() || more.contains(&b);

@@ -11,6 +11,7 @@ use super::{App, User};
 use crate::answer::{Answer, Given, Query, Refusal, document, empty, made, name, one, page};
 use crate::documents;
 use crate::model::{Lock, Workspace};
+use crate::runner;
 use crate::store::{Store, Table, now};
 
 /// What is of a workspace itself, and is not taken from who asks.
@@ -34,6 +35,11 @@ fn id_of(store: &Store, organization: &str, name: &str) -> Result<String, Refusa
     Ok(workspace.id.clone())
 }
 
+/// How a workspace looks.
+pub(crate) fn document_of(store: &Store, workspace: &Workspace) -> Value {
+    documents::workspace(workspace, &store.variables_of(&workspace.id))
+}
+
 fn settings(given: &Given) -> Map<String, Value> {
     let all = given.attributes().iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
     let mut all: Map<String, Value> = all.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -54,8 +60,20 @@ pub(crate) async fn list(app: App, Path(organization): Path<String>, RawQuery(qu
         .all()
         .filter(|one| one.organization == organization && one.name.contains(wanted))
         .collect();
-    all.sort_by(|a, b| a.name.cmp(&b.name));
-    page(&query, all.into_iter().map(documents::workspace).collect())
+    let by = query.get("sort").unwrap_or("name");
+    let begun = |one: &Workspace| {
+        let run = one.current_run.as_ref().and_then(|run| store.runs.get(run));
+        run.map(|run| run.created.clone())
+    };
+    match by.trim_start_matches('-') {
+        "current-run.created-at" => all.sort_by_key(|one| begun(one)),
+        "latest-change-at" => all.sort_by(|a, b| a.updated.cmp(&b.updated)),
+        _ => all.sort_by(|a, b| a.name.cmp(&b.name)),
+    }
+    if by.starts_with('-') {
+        all.reverse();
+    }
+    page(&query, all.into_iter().map(|one| document_of(&store, one)).collect())
 }
 
 pub(crate) async fn create(app: App, Path(organization): Path<String>, body: Bytes) -> Answer {
@@ -79,7 +97,7 @@ pub(crate) async fn create(app: App, Path(organization): Path<String>, body: Byt
         state: None,
         configuration: None,
     };
-    let shown = documents::workspace(&workspace);
+    let shown = documents::workspace(&workspace, &[]);
     store.workspaces.put(workspace)?;
     made(shown)
 }
@@ -96,7 +114,18 @@ fn shown(store: &Store, id: &str, query: Option<&str>) -> Answer {
     if query.includes("current_run") {
         included.extend(run.map(documents::run));
     }
-    let mut answer = json!({ "data": documents::workspace(workspace) });
+    let mut answer = json!({ "data": document_of(store, workspace) });
+    if query.includes("outputs") {
+        let state = workspace.state.as_ref().and_then(|state| store.states.get(state));
+        let outputs: Vec<Value> = state
+            .into_iter()
+            .flat_map(|state| &state.outputs)
+            .map(documents::workspace_output)
+            .collect();
+        let related = outputs.iter().map(|one| json!({ "type": one["type"], "id": one["id"] }));
+        answer["data"]["relationships"]["outputs"] = json!({ "data": related.collect::<Vec<_>>() });
+        included.extend(outputs);
+    }
     if !included.is_empty() {
         answer["included"] = Value::Array(included);
     }
@@ -124,7 +153,7 @@ fn change(store: &mut Store, id: &str, body: &Bytes) -> Answer {
     }
     workspace.settings.extend(settings(&given));
     workspace.updated = now();
-    let shown = documents::workspace(&workspace);
+    let shown = document_of(store, &workspace);
     store.workspaces.put(workspace)?;
     one(shown)
 }
@@ -139,23 +168,24 @@ pub(crate) async fn update_named(app: App, Path((organization, name)): Path<(Str
     change(&mut store, &id, &body)
 }
 
-fn removed(store: &mut Store, id: &str) -> Answer {
-    found(store, id)?;
-    if store.runs_of(id).iter().any(|run| run.status.works()) {
-        return Err(Refusal::conflict("a run of the workspace goes on: cancel it, or wait for it"));
+/// Removes a workspace, and ends what goes on in it.
+fn removed(app: &App, id: &str) -> Answer {
+    let mut store = app.store();
+    found(&store, id)?;
+    for run in store.runs_of(id) {
+        runner::interrupt(app, &run.id, true);
     }
     store.remove_workspace(id)?;
     empty()
 }
 
 pub(crate) async fn delete(app: App, Path(id): Path<String>) -> Answer {
-    removed(&mut app.store(), &id)
+    removed(&app, &id)
 }
 
 pub(crate) async fn delete_named(app: App, Path((organization, name)): Path<(String, String)>) -> Answer {
-    let mut store = app.store();
-    let id = id_of(&store, &organization, &name)?;
-    removed(&mut store, &id)
+    let id = id_of(&app.store(), &organization, &name)?;
+    removed(&app, &id)
 }
 
 /// Removes a workspace that manages nothing.
@@ -165,6 +195,9 @@ async fn safely(app: &App, id: String) -> Answer {
         let workspace = found(&store, &id)?;
         if workspace.lock.is_some() {
             return Err(Refusal::conflict("the workspace is locked"));
+        }
+        if store.runs_of(&id).iter().any(|run| run.status.works()) {
+            return Err(Refusal::conflict("a run of the workspace goes on"));
         }
         let state = workspace.state.as_ref().and_then(|state| store.states.get(state));
         state.map(|state| state.key.clone())
@@ -177,7 +210,7 @@ async fn safely(app: &App, id: String) -> Answer {
             return Err(Refusal::conflict("the workspace still manages resources"));
         }
     }
-    removed(&mut app.store(), &id)
+    removed(app, &id)
 }
 
 pub(crate) async fn safe_delete_named(app: App, Path((organization, name)): Path<(String, String)>) -> Answer {
@@ -205,7 +238,7 @@ pub(crate) async fn act(app: App, Extension(user): Extension<User>, Path((id, ac
         ("unlock" | "force-unlock", Some(_)) => workspace.lock = None,
         _ => return Ok(Refusal::absent().into_response()),
     }
-    let shown = documents::workspace(&workspace);
+    let shown = document_of(&store, &workspace);
     store.workspaces.put(workspace)?;
     drop(store);
     app.changed.notify_one();
