@@ -40,12 +40,17 @@ impl Acting for Hosted {
 impl Hosted {
     /// Makes one; none when there is no engine. `more` are settings of the provider's.
     pub(crate) fn new(more: &Value) -> Option<Self> {
+        Self::with(None, more)
+    }
+
+    /// Makes one whose engine takes providers from a folder.
+    pub(crate) fn with(mirror: Option<PathBuf>, more: &Value) -> Option<Self> {
         let engine = engine()?;
         let folder = tempfile::Builder::new().prefix("charter-tfc-").tempdir().unwrap();
         let settings = Settings {
             folder: folder.path().join("server"),
             engine,
-            mirror: None,
+            mirror,
             runs: 2,
             rate: 1_000,
         };
@@ -86,6 +91,10 @@ impl Hosted {
         let path = self.folder.path().join("secrets").join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    pub(crate) fn direct(&self) -> &str {
+        &self.direct
     }
 
     pub(crate) fn token(&self) -> &str {

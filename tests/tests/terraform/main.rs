@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "tests and what they share")]
 
 mod charter;
+mod cli;
 mod conforms;
 mod hosted;
+mod plugins;
 mod runs;
 mod served;
 mod stage;
