@@ -7,8 +7,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use state::ids::SecretName;
+use state::resource::Resource;
 
+use providers::fields;
 use providers::secrets::{self, SecretError};
+
+use crate::spec::WorkspaceSpec;
 
 /// An engine on this machine, and what orders may run by it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +102,18 @@ fn timeout_seconds() -> u64 {
 }
 
 impl CloudConfig {
+    /// An organization on a server, with a token that a secret holds.
+    pub fn new(address: impl Into<String>, organization: impl Into<String>, token: SecretName) -> Self {
+        Self {
+            address: address.into(),
+            organization: organization.into(),
+            token,
+            project: None,
+            terraform_version: None,
+            timeout_seconds: timeout_seconds(),
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
         let (scheme, rest) = self.address.split_once("://").unwrap_or_default();
         let host = rest.split('/').next().unwrap_or_default();
@@ -162,6 +178,30 @@ impl TerraformConfig {
             recheck_seconds: recheck_seconds(),
             runs: runs(),
         }
+    }
+
+    /// An organization on a server.
+    pub fn hosted(cloud: CloudConfig) -> Self {
+        Self {
+            engine: None,
+            cloud: Some(cloud),
+            ..Self::new("")
+        }
+    }
+
+    /// Gives orders the providers and modules that a resource names.
+    pub fn give(&mut self, resource: &Resource) {
+        let Ok(spec) = fields::read::<WorkspaceSpec>(&resource.spec) else {
+            return;
+        };
+        let required = spec
+            .configuration
+            .get("terraform")
+            .and_then(|block| block.get("required_providers"));
+        let sources = required.and_then(Value::as_object).into_iter().flat_map(Map::values);
+        let sources = sources.filter_map(|one| one.get("source").and_then(Value::as_str));
+        self.providers.extend(sources.map(str::to_owned));
+        self.modules.extend(spec.module.map(|module| module.source));
     }
 
     /// Makes its paths those below a folder, where they are relative. A program's name alone is looked for where programs are.

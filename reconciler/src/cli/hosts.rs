@@ -1,17 +1,25 @@
 //! What a member of an example needs beside its own machine, where its orders say so: a cluster, a host of virtual machines.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use kubernetes::KubernetesConfig;
 use libvirt::LibvirtConfig;
-use state::ids::{Channel, MemberId};
+use state::ids::{Channel, Kind, MemberId, SecretName};
 use state::resource::Resource;
+use terraform::{CloudConfig, TerraformConfig};
 
-use super::error::CliError;
+use super::error::{CliError, Doing};
 use crate::config::Config;
 use crate::document::Document;
 use crate::network::Network;
+
+/// The engines that are looked for, and the folder of the token, beside a member's charter.toml.
+const ENGINES: [&str; 2] = ["tofu", "terraform"];
+const SECRETS: &str = "terraform-secrets";
 
 /// Adds to a configuration what the member's orders need and it doesn't have yet; whether it is another one now. What the member's
 /// engineer has written stays.
@@ -43,7 +51,44 @@ pub(crate) fn complete(config: &mut Config, network: &Network, member: &MemberId
         config.libvirt = Some(libvirt);
         changed = true;
     }
+    let configured = of("terraform");
+    if let Some((_, first)) = configured.first().filter(|_| config.terraform.is_none()) {
+        let mut terraform = terraform_for(config.folder(), member, &first.kind)?;
+        for (_, resource) in &configured {
+            terraform.give(resource);
+        }
+        config.terraform = Some(terraform);
+        changed = true;
+    }
     Ok(changed)
+}
+
+/// The organization that Terraform's own tools would use, or the engine that is on PATH.
+fn terraform_for(folder: &Path, member: &MemberId, kind: &Kind) -> Result<TerraformConfig, CliError> {
+    let given = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    if let (Some(token), Some(organization)) = (given("TFE_TOKEN"), given("TF_CLOUD_ORGANIZATION")) {
+        let address = given("TFE_ADDRESS").unwrap_or_else(|| "https://app.terraform.io".to_owned());
+        let name = SecretName::new("tfe-token").doing("the token has no name")?;
+        let mut terraform = TerraformConfig::hosted(CloudConfig::new(address, organization, name.clone()));
+        terraform.secrets = Some(SECRETS.into());
+        let secrets = folder.join(SECRETS);
+        let kept = fs::DirBuilder::new().recursive(true).mode(0o700).create(&secrets).and_then(|()| {
+            let mut file = providers::records::private(&secrets.join(name.as_str()))?;
+            file.write_all(token.as_bytes())
+        });
+        kept.doing(format!("{member}'s token can't be kept in {}", secrets.display()))?;
+        return Ok(terraform);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = ENGINES.into_iter().find_map(|name| {
+        let candidates = std::env::split_paths(&path).map(|folder| folder.join(name));
+        candidates.into_iter().find(|path| path.is_file())
+    });
+    found.map(TerraformConfig::new).ok_or_else(|| {
+        CliError::new(format!("{member} orders {kind}, and there is no engine for it")).next(
+            "install tofu or terraform, name a server by TFE_ADDRESS, TFE_TOKEN and TF_CLOUD_ORGANIZATION, or leave that order out of network.yaml",
+        )
+    })
 }
 
 /// What a member orders in an example.

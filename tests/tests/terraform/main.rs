@@ -5,6 +5,7 @@
 mod charter;
 mod cli;
 mod conforms;
+mod example;
 mod hosted;
 mod plugins;
 mod runs;
