@@ -11,27 +11,28 @@ use providers::{Applied, Deleted, ProviderError, Scope, Script, failed};
 use crate::hold::hold;
 use crate::record::Record;
 use crate::render::{CONFIGURATION, Rendered, VARIABLES, render};
+use crate::spec::EngineSpec;
 use crate::workspace::{Aim, Outcome, Standing, inputs};
 use crate::{Hindrance, Site, check, external};
 
 /// Renders what the engine is given. A secret's value stands nowhere in it.
 pub(crate) fn scripts(rendered: &Rendered, name: &ResourceName) -> Vec<Script> {
-    let script = |file: &str, text: &String| Script {
-        name: format!("{name}.{file}"),
+    let own = [(CONFIGURATION, &rendered.configuration), (VARIABLES, &rendered.variables)];
+    let files = rendered.files.iter().map(|(path, text)| (path.as_str(), text));
+    let script = |(file, text): (&str, &String)| Script {
+        // A script's name is a file's: folders stand in it, too.
+        name: format!("{name}.{}", file.replace('/', "__")),
         bytes: text.clone().into_bytes(),
     };
-    vec![
-        script(CONFIGURATION, &rendered.configuration),
-        script(VARIABLES, &rendered.variables),
-    ]
+    own.into_iter().chain(files).map(script).collect()
 }
 
 /// Applies one resource.
 pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource, order: Option<Position>) -> Result<Applied, ProviderError> {
-    let spec = check::read(&site.config, resource)?;
+    let ordered = check::read(&site.config, resource)?;
     let external = external(&resource.origin(&scope.channel));
-    let rendered = render(&site.config, &external, &spec);
-    match applied(site, scope, resource, order, &rendered).await {
+    let rendered = render(&site.config, &external, &ordered);
+    match applied(site, scope, resource, order, &ordered.spec.engine, &rendered).await {
         Ok(applied) => Ok(applied),
         Err(Hindrance::NotOwned) => Err(ProviderError::NotOwned { external }),
         Err(hindrance) => Err(failed("make", &external, hindrance)),
@@ -43,6 +44,7 @@ async fn applied(
     scope: &Scope,
     resource: &Resource,
     order: Option<Position>,
+    engine: &EngineSpec,
     rendered: &Rendered,
 ) -> Result<Applied, Hindrance> {
     let external = &external(&resource.origin(&scope.channel));
@@ -66,6 +68,7 @@ async fn applied(
         Ok(hold) => hold,
         Err(why) => return pending(why),
     };
+    workspace.suits(engine).await?;
     let was_ours = present.is_some();
     let before = present.unwrap_or_else(|| Record::new(scope, resource));
     let mut record = Record {
@@ -110,7 +113,7 @@ async fn applied(
             return pending(why);
         }
     }
-    workspace.keep_applied(&mut record)?;
+    workspace.keep_applied(rendered, &mut record)?;
     let outputs = match outputs {
         Some(outputs) => outputs,
         None => workspace.outputs(&mut record).await?,

@@ -10,7 +10,8 @@ use providers::fields;
 use providers::refusal::{Refusal, denied, wrong};
 
 use crate::config::TerraformConfig;
-use crate::spec::{ModuleSpec, WorkspaceSpec};
+use crate::files::{self, Files};
+use crate::spec::{ModuleSpec, Variable, WorkspaceSpec};
 
 /// The functions that read files.
 const READERS: [&str; 11] = [
@@ -43,8 +44,32 @@ const BLOCKS: [&str; 11] = [
     "variable",
 ];
 
+/// What was ordered, and holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ordered {
+    pub(crate) spec: WorkspaceSpec,
+    /// The texts of its files.
+    pub(crate) files: Files,
+}
+
+/// Where a configuration stands: whole in its order, or in files, one of them this.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Order,
+    File(&'a Files, &'a str),
+}
+
+impl Place<'_> {
+    fn at(&self) -> String {
+        match self {
+            Self::Order => "configuration".to_owned(),
+            Self::File(_, path) => format!("files/{path}"),
+        }
+    }
+}
+
 /// Reads what a resource asks for, and holds it to what the member gives.
-pub(crate) fn read(config: &TerraformConfig, resource: &Resource) -> Result<WorkspaceSpec, Invalid> {
+pub(crate) fn read(config: &TerraformConfig, resource: &Resource) -> Result<Ordered, Invalid> {
     let read: Result<WorkspaceSpec, String> = match resource.kind.name() {
         "workspace" => fields::read(&resource.spec),
         _ => Err(format!(
@@ -52,20 +77,59 @@ pub(crate) fn read(config: &TerraformConfig, resource: &Resource) -> Result<Work
             resource.kind
         )),
     };
-    let checked = read.map_err(Refusal::Wrong).and_then(|spec| check(config, &spec).map(|()| spec));
+    let checked = read.map_err(Refusal::Wrong).and_then(|spec| {
+        let files = files::read(config.configurations.as_deref(), &spec.files)?;
+        check(config, &spec, &files)?;
+        Ok(Ordered { spec, files })
+    });
     checked.map_err(|refusal| refusal.of(&resource.name))
 }
 
-fn check(config: &TerraformConfig, spec: &WorkspaceSpec) -> Result<(), Refusal> {
+fn check(config: &TerraformConfig, spec: &WorkspaceSpec, files: &Files) -> Result<(), Refusal> {
     if let Some(bad) = spec.variables.keys().find(|name| !is_identifier(name)) {
         return Err(wrong(format!("variables: {bad:?} is no name of a variable")));
     }
-    match (&spec.module, spec.configuration.is_empty()) {
-        (None, true) => Err(wrong("configuration, module: a workspace has one of the two")),
-        (Some(_), false) => Err(wrong("configuration, module: a workspace has one of the two, not both")),
-        (Some(module), true) => of_module(config, "module", module),
-        (None, false) => configuration(config, &spec.configuration),
+    if let Some(version) = spec.engine.version.as_ref().filter(|version| !is_exact(version)) {
+        return Err(wrong(format!("engine/version: {version:?} is no exact version, such as 1.2.3")));
     }
+    match (&spec.module, spec.configuration.is_empty(), spec.files.is_empty()) {
+        (Some(module), true, true) => of_module(config, "module", module),
+        (None, false, true) => configuration(config, &spec.configuration, Place::Order),
+        (None, true, false) => in_files(config, spec, files),
+        _ => Err(wrong("configuration, files, module: a workspace has one of the three")),
+    }
+}
+
+/// Checks every file that is configuration, be it of the workspace itself or of a module beside it.
+fn in_files(config: &TerraformConfig, spec: &WorkspaceSpec, files: &Files) -> Result<(), Refusal> {
+    let bodies = files::bodies(files)?;
+    // A file may use the providers that another one of its folder requires: what is required is checked where it stands.
+    let mut required: BTreeMap<&str, BTreeMap<String, String>> = BTreeMap::new();
+    for (path, body) in &bodies {
+        required
+            .entry(files::folder_of(path))
+            .or_default()
+            .extend(sources(body.get("terraform"))?);
+    }
+    for (path, body) in &bodies {
+        let known = required.get(files::folder_of(path)).cloned().unwrap_or_default();
+        blocks_of(config, body, Place::File(files, path), &known)?;
+        if !files::folder_of(path).is_empty() {
+            continue;
+        }
+        for (name, variable) in objects(body.get("variable"), "variable")? {
+            let secret = matches!(spec.variables.get(name), Some(Variable::Secret(_)));
+            let sensitive = bodies_of(variable)
+                .iter()
+                .any(|body| body.get("sensitive") == Some(&Value::Bool(true)));
+            if secret && !sensitive {
+                return Err(wrong(format!(
+                    "files/{path}/variable/{name}: a secret is given to it, so it has to say sensitive = true"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn of_module(config: &TerraformConfig, at: &str, module: &ModuleSpec) -> Result<(), Refusal> {
@@ -108,33 +172,44 @@ fn registry_module(config: &TerraformConfig, at: &str, source: &str, version: Op
     }
 }
 
-fn configuration(config: &TerraformConfig, all: &Map<String, Value>) -> Result<(), Refusal> {
+fn configuration(config: &TerraformConfig, all: &Map<String, Value>, place: Place<'_>) -> Result<(), Refusal> {
+    let sources = sources(all.get("terraform"))?;
+    blocks_of(config, all, place, &sources)
+}
+
+/// Checks blocks that take providers from these sources, by their local names.
+fn blocks_of(
+    config: &TerraformConfig,
+    all: &Map<String, Value>,
+    place: Place<'_>,
+    sources: &BTreeMap<String, String>,
+) -> Result<(), Refusal> {
+    let whole = place.at();
     if let Some(bad) = all.keys().find(|name| *name != COMMENT && !BLOCKS.contains(&name.as_str())) {
         return Err(wrong(format!(
-            "configuration/{bad} is no block that a workspace has: it has {}",
+            "{whole}/{bad} is no block that a workspace has: it has {}",
             BLOCKS.join(", ")
         )));
     }
     all.iter()
-        .try_for_each(|(name, value)| texts(value, &format!("configuration/{name}")))?;
-    settings(all.get("terraform"))?;
-    let sources = sources(all.get("terraform"))?;
+        .try_for_each(|(name, value)| texts(value, &format!("{whole}/{name}"), place))?;
+    settings(all.get("terraform"), &whole)?;
     let mut used: BTreeSet<(String, String)> = BTreeSet::new();
     let mut blocks: Vec<(&str, Option<&Value>)> = vec![("resource", all.get("resource")), ("data", all.get("data"))];
     // A check has data of its own.
     for (_, body) in objects(all.get("check"), "check")? {
-        blocks.extend(bodies(body).into_iter().map(|body| ("data", body.get("data"))));
+        blocks.extend(bodies_of(body).into_iter().map(|body| ("data", body.get("data"))));
     }
     for (block, within) in blocks {
         for (kind, instances) in objects(within, block)? {
             if block == "data" && kind == "terraform_remote_state" {
-                return Err(denied(
-                    "configuration/data/terraform_remote_state reads other states: take other resources' outputs by references",
-                ));
+                return Err(denied(format!(
+                    "{whole}/data/terraform_remote_state reads other states: take other resources' outputs by references"
+                )));
             }
             for (name, body) in objects(Some(instances), &format!("{block}/{kind}"))? {
-                for body in bodies(body) {
-                    let at = format!("configuration/{block}/{kind}/{name}");
+                for body in bodies_of(body) {
+                    let at = format!("{whole}/{block}/{kind}/{name}");
                     if body.contains_key("provisioner") && !config.provisioners {
                         return Err(denied(format!(
                             "{at}/provisioner runs a program: terraform.provisioners in charter.toml doesn't allow it"
@@ -150,18 +225,21 @@ fn configuration(config: &TerraformConfig, all: &Map<String, Value>) -> Result<(
         }
     }
     for (name, _) in objects(all.get("provider"), "provider")? {
-        used.insert((name.clone(), format!("configuration/provider/{name}")));
+        used.insert((name.clone(), format!("{whole}/provider/{name}")));
     }
     for name in sources.keys() {
-        used.insert((name.clone(), format!("configuration/terraform/required_providers/{name}")));
+        used.insert((name.clone(), format!("{whole}/terraform/required_providers/{name}")));
     }
     for (local, at) in used {
-        provider(config, &sources, &local, &at)?;
+        provider(config, sources, &local, &at)?;
     }
     for (name, body) in objects(all.get("module"), "module")? {
-        for body in bodies(body) {
-            let at = format!("configuration/module/{name}");
+        for body in bodies_of(body) {
+            let at = format!("{whole}/module/{name}");
             let source = body.get("source").and_then(Value::as_str).unwrap_or_default();
+            if matches!(place, Place::File(files, path) if files::is_module(files, path, source)) {
+                continue;
+            }
             registry_module(config, &at, source, body.get("version").and_then(Value::as_str))?;
         }
     }
@@ -192,11 +270,11 @@ fn provider(config: &TerraformConfig, sources: &BTreeMap<String, String>, local:
 }
 
 /// Of the block `terraform` only what says which versions are needed is an order's: where states are kept is the member's.
-fn settings(block: Option<&Value>) -> Result<(), Refusal> {
+fn settings(block: Option<&Value>, whole: &str) -> Result<(), Refusal> {
     for (name, _) in objects(block, "terraform")? {
         if !matches!(name.as_str(), "required_providers" | "required_version") {
             return Err(denied(format!(
-                "configuration/terraform/{name}: where states are kept and how the engine runs is said in charter.toml"
+                "{whole}/terraform/{name}: where states are kept and how the engine runs is said in charter.toml"
             )));
         }
     }
@@ -228,7 +306,7 @@ fn values(value: &Value) -> Vec<&Value> {
     }
 }
 
-fn bodies(value: &Value) -> Vec<&Map<String, Value>> {
+fn bodies_of(value: &Value) -> Vec<&Map<String, Value>> {
     values(value).into_iter().filter_map(Value::as_object).collect()
 }
 
@@ -246,26 +324,26 @@ fn objects<'a>(value: Option<&'a Value>, at: &str) -> Result<Vec<(&'a String, &'
 
 /// Looks at every text for what reads files: they may be read in the configuration's own folder only, where nothing is that isn't ordered.
 /// A specification is bounded in size and depth.
-fn texts(value: &Value, at: &str) -> Result<(), Refusal> {
+fn texts(value: &Value, at: &str, place: Place<'_>) -> Result<(), Refusal> {
     match value {
-        Value::String(text) => match reader(text) {
+        Value::String(text) => match reader(text, place) {
             Some(function) => Err(denied(format!("{at}: {function}(…) reads files of this machine"))),
             None => Ok(()),
         },
         Value::Array(list) => list
             .iter()
             .enumerate()
-            .try_for_each(|(index, value)| texts(value, &format!("{at}/{index}"))),
-        Value::Object(map) => map.iter().try_for_each(|(name, value)| match reader(name) {
+            .try_for_each(|(index, value)| texts(value, &format!("{at}/{index}"), place)),
+        Value::Object(map) => map.iter().try_for_each(|(name, value)| match reader(name, place) {
             Some(function) => Err(denied(format!("{at}: {function}(…) reads files of this machine"))),
-            None => texts(value, &format!("{at}/{name}")),
+            None => texts(value, &format!("{at}/{name}"), place),
         }),
         _ => Ok(()),
     }
 }
 
-/// The function in a text's templates that reads files. OpenTofu has each of them below `core::` too.
-fn reader(text: &str) -> Option<&'static str> {
+/// The function in a text's templates that reads files which aren't ordered. OpenTofu has each of them below `core::` too.
+fn reader(text: &str, place: Place<'_>) -> Option<&'static str> {
     if !text.contains("${") && !text.contains("%{") {
         return None;
     }
@@ -273,9 +351,22 @@ fn reader(text: &str) -> Option<&'static str> {
         text.match_indices(function).any(|(from, _)| {
             let word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
             let is_part = text[..from].chars().next_back().is_some_and(word);
-            !is_part && text[from + function.len()..].trim_start().starts_with('(')
+            let rest = text[from + function.len()..].trim_start();
+            let ordered = || match place {
+                Place::Order => false,
+                Place::File(files, path) => literal(rest).is_some_and(|said| files::leads(files, path, said)),
+            };
+            !is_part && rest.starts_with('(') && !ordered()
         })
     })
+}
+
+/// The one literal text that a call is given first.
+fn literal(call: &str) -> Option<&str> {
+    let inside = call.strip_prefix('(')?.trim_start().strip_prefix('"')?;
+    let (text, after) = inside.split_once('"')?;
+    let whole = !text.contains('\\') && matches!(after.trim_start().chars().next(), Some(')' | ','));
+    whole.then_some(text)
 }
 
 fn is_identifier(name: &str) -> bool {
@@ -324,10 +415,10 @@ mod tests {
         let data = |input: &str| json!({ "configuration": { "resource": { "terraform_data": { "a": { "input": input } } } } });
         let provisioner = json!({ "local-exec": { "command": "id" } });
         for (spec, words) in [
-            (json!({}), "has one of the two"),
+            (json!({}), "has one of the three"),
             (
                 json!({ "configuration": { "output": {} }, "module": { "source": "our/net/aws", "version": "1.0.0" } }),
-                "not both",
+                "has one of the three",
             ),
             (data("${file(\"/etc/passwd\")}"), "file(…) reads files"),
             (data("${core::file (\"/etc/passwd\")}"), "file(…) reads files"),
@@ -423,5 +514,86 @@ mod tests {
         ] {
             assert_eq!(refused(&good), "");
         }
+    }
+
+    /// What is said of a configuration that is in files.
+    fn said(given: &Value, files: &[(&str, &str)], variables: &Value) -> String {
+        let config: TerraformConfig = serde_json::from_value(given.clone()).unwrap();
+        let files: Files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        let digests: BTreeMap<&String, &str> = files.keys().map(|path| (path, "0")).collect();
+        let spec: WorkspaceSpec = serde_json::from_value(json!({ "files": digests, "variables": variables })).unwrap();
+        match check(&config, &spec, &files) {
+            Ok(()) => String::new(),
+            Err(Refusal::Wrong(why) | Refusal::Denied(why)) => why,
+        }
+    }
+
+    #[test]
+    fn files_are_held_to_what_whole_configurations_are_held_to() {
+        let given = json!({ "engine": "tofu", "providers": ["hashicorp/time"], "modules": ["our/net/aws"] });
+        let none = json!({});
+        for (text, words) in [
+            (
+                "resource \"local_file\" \"x\" {}",
+                "files/main.tf/resource/local_file/x: the provider hashicorp/local is none",
+            ),
+            (
+                "resource \"terraform_data\" \"x\" {\n provisioner \"local-exec\" { command = \"id\" }\n}",
+                "terraform.provisioners",
+            ),
+            ("data \"external\" \"x\" { program = [\"id\"] }", "terraform.provisioners"),
+            (
+                "output \"x\" { value = file(\"/etc/passwd\") }",
+                "file(…) reads files of this machine",
+            ),
+            ("output \"x\" { value = file(\"${path.module}/../x\") }", "file(…)"),
+            ("output \"x\" { value = file(var.path) }", "file(…)"),
+            ("output \"x\" { value = file(\"list.json\", \"x\") + file(\"other\") }", "file(…)"),
+            (
+                "output \"x\" {\n value = <<EOT\n${templatefile(\"/x\", {})}\nEOT\n}",
+                "templatefile(…)",
+            ),
+            ("locals { x = { (file(\"/x\")) = 1 } }", "file(…)"),
+            ("terraform {\n backend \"http\" {}\n}", "files/main.tf/terraform/backend"),
+            ("terraform {\n cloud {}\n}", "files/main.tf/terraform/cloud"),
+            ("module \"x\" { source = \"../x\" }", "no module of a registry"),
+            ("module \"x\" { source = \"./other\" }", "no module of a registry"),
+            (
+                "module \"x\" {\n source = \"our/net/aws\"\n version = \"~> 1\"\n}",
+                "no exact version",
+            ),
+            ("import {\n to = x.y\n id = 1\n}", "files/main.tf/import is no block"),
+            ("provider \"aws\" {}", "hashicorp/aws is none"),
+            ("resource {", "files/main.tf is no configuration"),
+        ] {
+            let why = said(&given, &[("main.tf", text), ("list.json", "[]")], &none);
+            assert!(why.contains(words), "{text}: {why}");
+        }
+        let inner = [
+            ("main.tf", "module \"x\" { source = \"./net\" }"),
+            ("net/a.tf", "resource \"local_file\" \"x\" {}"),
+        ];
+        assert!(said(&given, &inner, &none).contains("files/net/a.tf/resource/local_file/x"));
+        let secret = json!({ "token": { "$secret": "token" } });
+        let open = [("main.tf", "variable \"token\" {}")];
+        assert!(said(&given, &open, &secret).contains("sensitive = true"));
+        assert!(said(&given, &[("net/a.tf", "")], &none).contains("none of them is a configuration"));
+
+        let good = [
+            (
+                "main.tf",
+                "module \"x\" { source = \"./net\" }\nresource \"time_static\" \"x\" {}\nvariable \"token\" { sensitive = true }\n",
+            ),
+            (
+                "versions.tf.json",
+                "{\"terraform\": {\"required_providers\": {\"time\": {\"source\": \"hashicorp/time\"}}}}",
+            ),
+            (
+                "net/a.tf",
+                "# file(\"/etc/passwd\")\noutput \"x\" { value = jsondecode(file(\"${path.module}/list.json\")) }",
+            ),
+            ("net/list.json", "[]"),
+        ];
+        assert_eq!(said(&given, &good, &secret), "");
     }
 }

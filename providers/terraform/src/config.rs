@@ -36,6 +36,9 @@ pub struct TerraformConfig {
     /// A folder of provider packages, as `providers mirror` lays it out; without it they come from their registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<PathBuf>,
+    /// A folder of configurations in files, which orders name by their digests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configurations: Option<PathBuf>,
     /// Where states are kept, as a backend's type and settings; `{workspace}` in a text is the workspace's name. Without it: beside its
     /// configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,6 +173,7 @@ impl TerraformConfig {
             modules: BTreeSet::new(),
             provisioners: false,
             mirror: None,
+            configurations: None,
             backend: None,
             environment: BTreeMap::new(),
             secrets: None,
@@ -210,7 +214,10 @@ impl TerraformConfig {
         if let Some(engine) = self.engine.as_mut().filter(|engine| engine.components().count() > 1) {
             *engine = folder.join(&*engine);
         }
-        for path in [&mut self.mirror, &mut self.secrets].into_iter().flatten() {
+        for path in [&mut self.mirror, &mut self.secrets, &mut self.configurations]
+            .into_iter()
+            .flatten()
+        {
             *path = folder.join(&*path);
         }
     }

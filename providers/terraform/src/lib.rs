@@ -7,6 +7,7 @@ mod apply;
 mod check;
 mod cloud;
 mod config;
+mod files;
 mod hold;
 mod local;
 mod observe;
@@ -26,7 +27,7 @@ use serde_json::Value;
 use state::event::Position;
 use state::ids::{Kind, ResourceName, SecretName};
 use state::resource::{Origin, Resource};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use providers::detached::RunError;
 use providers::secrets::SecretError;
@@ -34,7 +35,7 @@ use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Sc
 
 use self::cloud::{Cloud, CloudError, Remote};
 pub use self::config::{Backend, CloudConfig, TerraformConfig};
-use self::local::Directory;
+use self::local::{Directory, Engine};
 use self::record::Records;
 use self::words::Said;
 use self::workspace::Workspace;
@@ -51,6 +52,8 @@ pub(crate) struct Site {
     records: Records,
     /// How many engines may run.
     turns: Semaphore,
+    /// What the engine on this machine is, once it was asked.
+    engine: OnceCell<Engine>,
 }
 
 /// Where workspaces are.
@@ -172,6 +175,7 @@ impl Terraform {
             site: Site {
                 place,
                 records: Records::new(&config.folder.join("records")),
+                engine: OnceCell::new(),
                 turns: Semaphore::new(usize::try_from(config.runs).unwrap_or(1)),
                 config,
             },
@@ -199,9 +203,9 @@ impl Provider for Terraform {
     }
 
     fn render(&self, scope: &Scope, resource: &Resource) -> Result<Vec<Script>, Invalid> {
-        let spec = check::read(&self.site.config, resource)?;
+        let ordered = check::read(&self.site.config, resource)?;
         let external = external(&resource.origin(&scope.channel));
-        let rendered = render::render(&self.site.config, &external, &spec);
+        let rendered = render::render(&self.site.config, &external, &ordered);
         Ok(apply::scripts(&rendered, &resource.name))
     }
 

@@ -12,6 +12,7 @@ use state::resource::{Origin, Outputs, Resource};
 use providers::detached::now;
 use providers::{Observed, Scope, Wanted};
 
+use crate::check::Ordered;
 use crate::hold::hold;
 use crate::plan::EnginePlan;
 use crate::record::Record;
@@ -67,7 +68,12 @@ async fn look(site: &Site, scope: &Scope, wanted: &Wanted<'_>) -> Result<Observa
     let external = external(&origin);
     let record = site.records.get(&external)?;
     let Some(record) = record else {
-        let there = site.workspace(&external, &Default::default()).is_there().await?;
+        let workspace = site.workspace(&external, &Default::default());
+        let there = workspace.is_there().await?;
+        // What can't be made here is told before anybody orders it.
+        if let Some(ordered) = wanted.resource.filter(|_| !there) {
+            workspace.suits(&checked(site, ordered)?.spec.engine).await?;
+        }
         return Ok(match there {
             true => present(external, false, Outputs::new()),
             false => Observation::Absent,
@@ -88,11 +94,16 @@ async fn look(site: &Site, scope: &Scope, wanted: &Wanted<'_>) -> Result<Observa
     }
 }
 
+fn checked(site: &Site, resource: &Resource) -> Result<Ordered, Hindrance> {
+    check::read(&site.config, resource).map_err(|invalid| Hindrance::Invalid(invalid.to_string()))
+}
+
 /// A workspace of ours, against what is ordered.
 async fn ours(site: &Site, resource: &Resource, external: String, mut record: Record) -> Result<Observation, Hindrance> {
-    let spec = check::read(&site.config, resource).map_err(|invalid| Hindrance::Invalid(invalid.to_string()))?;
-    let rendered = render(&site.config, &external, &spec);
+    let ordered = checked(site, resource)?;
+    let rendered = render(&site.config, &external, &ordered);
     let workspace = site.workspace(&external, &rendered.secrets);
+    workspace.suits(&ordered.spec.engine).await?;
     let version = match workspace.standing(&mut record).await? {
         Standing::Nothing => return Ok(Observation::Absent),
         Standing::Busy(why) => return Ok(Observation::Pending { external, why }),

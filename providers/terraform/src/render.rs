@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use state::ids::SecretName;
 
+use crate::check::Ordered;
 use crate::config::TerraformConfig;
-use crate::spec::{ModuleSpec, Variable, WorkspaceSpec};
+use crate::files::{self, Files};
+use crate::spec::{ModuleSpec, Variable};
 
 /// The name of the configuration's file.
 pub(crate) const CONFIGURATION: &str = "main.tf.json";
@@ -16,16 +19,23 @@ pub(crate) const VARIABLES: &str = "charter.auto.tfvars.json";
 const MODULE: &str = "this";
 
 /// What a working directory holds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rendered {
     pub(crate) configuration: String,
     pub(crate) variables: String,
+    /// Files of the order's own, by their paths.
+    #[serde(default)]
+    pub(crate) files: Files,
+    /// The version of the engine that it asks for.
+    #[serde(default)]
+    pub(crate) version: Option<String>,
     /// The variables that are given in the environment, by the secrets that hold them.
     pub(crate) secrets: BTreeMap<String, SecretName>,
 }
 
 /// Renders a workspace. A reference stands as its name in angle brackets.
-pub(crate) fn render(config: &TerraformConfig, workspace: &str, spec: &WorkspaceSpec) -> Rendered {
+pub(crate) fn render(config: &TerraformConfig, workspace: &str, ordered: &Ordered) -> Rendered {
+    let spec = &ordered.spec;
     let mut configuration = spec.configuration.clone();
     if let Some(module) = &spec.module {
         configuration = of_module(module);
@@ -39,7 +49,7 @@ pub(crate) fn render(config: &TerraformConfig, workspace: &str, spec: &Workspace
         terraform.insert("backend".to_owned(), config.backend_block(workspace));
     }
     configuration.insert("terraform".to_owned(), Value::Object(terraform));
-    declare(&mut configuration, &spec.variables);
+    declare(&mut configuration, &spec.variables, &ordered.files);
 
     let mut variables = Map::new();
     let mut secrets = BTreeMap::new();
@@ -56,6 +66,8 @@ pub(crate) fn render(config: &TerraformConfig, workspace: &str, spec: &Workspace
     Rendered {
         configuration: format!("{:#}\n", Value::Object(configuration)),
         variables: format!("{:#}\n", Value::Object(variables)),
+        files: ordered.files.clone(),
+        version: spec.engine.version.clone(),
         secrets,
     }
 }
@@ -78,7 +90,15 @@ fn of_module(module: &ModuleSpec) -> Map<String, Value> {
 }
 
 /// Declares the variables that the configuration doesn't, and says of secrets that they are sensitive.
-fn declare(configuration: &mut Map<String, Value>, variables: &BTreeMap<String, Variable>) {
+fn declare(configuration: &mut Map<String, Value>, variables: &BTreeMap<String, Variable>, files: &Files) {
+    // A variable is declared once: its file says what it is.
+    let bodies = files::bodies(files).unwrap_or_default();
+    let declared = |name: &String| {
+        let of = bodies.iter().filter(|(path, _)| files::folder_of(path).is_empty());
+        of.filter_map(|(_, body)| body.get("variable"))
+            .any(|block| block.get(name).is_some())
+    };
+    let variables: Vec<(&String, &Variable)> = variables.iter().filter(|(name, _)| !declared(name)).collect();
     if variables.is_empty() {
         return;
     }
@@ -123,7 +143,11 @@ mod tests {
     use super::*;
 
     fn rendered(spec: Value) -> Rendered {
-        render(&TerraformConfig::new("tofu"), "ch.net", &serde_json::from_value(spec).unwrap())
+        let ordered = Ordered {
+            spec: serde_json::from_value(spec).unwrap(),
+            files: Files::new(),
+        };
+        render(&TerraformConfig::new("tofu"), "ch.net", &ordered)
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::Hindrance;
 use crate::plan::EnginePlan;
 use crate::record::Record;
 use crate::render::Rendered;
+use crate::spec::EngineSpec;
 
 /// What there is of a workspace of ours, as far as that takes no plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,9 @@ pub(crate) trait Workspace: Send + Sync {
     /// Who makes its plans, as far as another one would make others.
     fn engine(&self) -> String;
 
+    /// Whether what makes its plans is what an order asks for.
+    async fn suits(&self, wanted: &EngineSpec) -> Result<(), Hindrance>;
+
     /// Whether there is something under its name already.
     async fn is_there(&self) -> Result<bool, Hindrance>;
 
@@ -68,7 +72,7 @@ pub(crate) trait Workspace: Send + Sync {
     async fn apply(&self, order: Option<Position>, record: &mut Record) -> Result<Option<String>, Hindrance>;
 
     /// Keeps what was applied last apart from what is only planned.
-    fn keep_applied(&self, record: &mut Record) -> Result<(), Hindrance>;
+    fn keep_applied(&self, rendered: &Rendered, record: &mut Record) -> Result<(), Hindrance>;
 
     /// What it gives, without what is sensitive. The version of the state is written in the record.
     async fn outputs(&self, record: &mut Record) -> Result<Outputs, Hindrance>;
@@ -80,7 +84,8 @@ pub(crate) trait Workspace: Send + Sync {
 /// What a plan depends on: the configuration, its variables, and the engine.
 pub(crate) fn inputs(rendered: &Rendered, workspace: &dyn Workspace) -> String {
     let secrets = serde_json::to_string(&rendered.secrets).unwrap_or_default();
-    let parts = [&rendered.configuration, &rendered.variables, &secrets, &workspace.engine()];
+    let files = serde_json::to_string(&(&rendered.files, &rendered.version)).unwrap_or_default();
+    let parts = [&rendered.configuration, &rendered.variables, &secrets, &files, &workspace.engine()];
     let text: Vec<String> = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
     Digest::of(text.join("\0").as_bytes()).hex()
 }

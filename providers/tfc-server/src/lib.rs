@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use providers::records::private;
 
@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) turns: Semaphore,
     /// How often each token has asked, in this second.
     rates: Mutex<BTreeMap<String, api::Window>>,
+    /// What the engine says it is, once it was asked.
+    pub(crate) engine: OnceCell<String>,
     /// One server at a time has the folder. It goes with its process.
     _hold: File,
 }
@@ -131,6 +133,7 @@ impl Server {
             tokens: Mutex::new(tokens),
             changed: Notify::new(),
             rates: Mutex::default(),
+            engine: OnceCell::new(),
             _hold: hold,
             settings,
         };

@@ -284,6 +284,7 @@ async fn plan(shared: &Shared, run: &Run) -> Result<Status, Failed> {
     write(&folder.join("charter_override.tf.json"), here.to_string().as_bytes())?;
     let given = give(shared, &folder, run, &variables)?;
     let log = &files.plan_log;
+    suits(shared, &files.work, &given, run, &workspace).await?;
     let said = engine(
         shared,
         &files.work,
@@ -341,6 +342,30 @@ async fn plan(shared: &Shared, run: &Run) -> Result<Status, Failed> {
             (true, false, false) => Status::Planned,
         },
     )
+}
+
+/// Holds the server's engine to the version that a run, or its workspace, asks for.
+async fn suits(shared: &Shared, work: &Path, given: &Given, run: &Run, workspace: &Workspace) -> Result<(), Failed> {
+    let of_workspace = workspace.settings.get("terraform-version").and_then(Value::as_str);
+    let wanted = run.options.terraform_version.as_deref().or(of_workspace);
+    // «latest» and constraints leave the choice to the server.
+    let exact = |version: &&str| version.starts_with(|c: char| c.is_ascii_digit()) && !version.contains([' ', ',', '*']);
+    let Some(wanted) = wanted.filter(exact) else { return Ok(()) };
+    let asked = || async {
+        let said = engine(shared, work, work, given, &["version"], None).await?;
+        let text = String::from_utf8_lossy(&said.output).into_owned();
+        let said = text
+            .lines()
+            .find(|line| line.starts_with("OpenTofu v") || line.starts_with("Terraform v"));
+        Ok::<_, RunError>(said.unwrap_or("one that doesn't say which it is").to_owned())
+    };
+    let is = shared.engine.get_or_try_init(asked).await?;
+    match is.split_once(" v").is_some_and(|(_, version)| version.trim() == wanted) {
+        true => Ok(()),
+        false => Err(Failed::Engine(format!(
+            "version {wanted} is asked for, and this server's engine is {is}"
+        ))),
+    }
 }
 
 async fn apply(shared: &Shared, run: &Run) -> Result<Status, Failed> {

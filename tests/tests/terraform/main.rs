@@ -6,6 +6,7 @@ mod charter;
 mod cli;
 mod conforms;
 mod example;
+mod files;
 mod hosted;
 mod plugins;
 mod runs;

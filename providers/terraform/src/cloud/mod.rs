@@ -29,6 +29,7 @@ use crate::config::CloudConfig;
 use crate::plan::EnginePlan;
 use crate::record::Record;
 use crate::render::{CONFIGURATION, Rendered, VARIABLES};
+use crate::spec::EngineSpec;
 use crate::words::Said;
 use crate::workspace::{Aim, Outcome, Standing, Workspace};
 use crate::{Hindrance, STALE, Site};
@@ -62,6 +63,9 @@ pub(crate) struct CloudRecord {
     /// The configuration that was applied last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     applied: Option<String>,
+    /// The version of the engine that was chosen last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
     /// A digest of the secrets that were given last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     secrets: Option<String>,
@@ -245,14 +249,11 @@ impl<'a> Remote<'a> {
 
     async fn made(&self, record: &Record) -> Result<String, Hindrance> {
         let config = &self.cloud.config;
-        let mut attributes = json!({
+        let attributes = json!({
             "name": name(&self.external), "execution-mode": "remote", "auto-apply": false, "queue-all-runs": false,
             "description": format!("{} of Charter's: what is changed here is changed back ({})", record.made.owner(), record.cloud.mark),
             "source-name": "Charter",
         });
-        if let Some(version) = &config.terraform_version {
-            attributes["terraform-version"] = json!(version);
-        }
         let mut data = json!({ "type": "workspaces", "attributes": attributes });
         if let Some(project) = &config.project {
             data["relationships"] = json!({ "project": { "data": { "type": "projects", "id": project } } });
@@ -266,6 +267,25 @@ impl<'a> Remote<'a> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Has the workspace's plans made by the version of the engine that is asked for.
+    async fn give_version(&self, workspace: &str, rendered: &Rendered, record: &mut Record) -> Result<(), Hindrance> {
+        let wanted = rendered.version.as_ref().or(self.cloud.config.terraform_version.as_ref());
+        let Some(wanted) = wanted.filter(|wanted| record.cloud.version.as_ref() != Some(wanted)) else {
+            return Ok(());
+        };
+        let body = json!({ "data": { "type": "workspaces", "attributes": { "terraform-version": wanted } } });
+        let path = format!("/workspaces/{workspace}");
+        let request = Request {
+            method: Method::PATCH,
+            path: &path,
+            body: Some(Body::Json(&body)),
+            what: "choosing the engine's version",
+        };
+        self.ask(&request).await?;
+        record.cloud.version = Some(wanted.clone());
+        self.put(record)
     }
 
     /// Gives the workspace its secrets, where they are others than before. They are never given back, so who they are is remembered as
@@ -326,12 +346,13 @@ impl<'a> Remote<'a> {
 
     /// Uploads a configuration, where it is another one than before.
     async fn upload(&self, workspace: &str, rendered: &Rendered, record: &mut Record) -> Result<(), Hindrance> {
-        let files = [
+        let mut files = vec![
             (CONFIGURATION, rendered.configuration.as_str()),
             (VARIABLES, rendered.variables.as_str()),
         ];
+        files.extend(rendered.files.iter().map(|(path, text)| (path.as_str(), text.as_str())));
         let packed = pack::pack(&files)?;
-        let digest = Digest::of(format!("{}\0{}", rendered.configuration, rendered.variables).as_bytes()).hex();
+        let digest = Digest::of(&serde_json::to_vec(&files).map_err(std::io::Error::from)?).hex();
         if record.cloud.configuration.as_ref().is_some_and(|one| one.digest == digest) {
             return Ok(());
         }
@@ -556,6 +577,15 @@ impl Workspace for Remote<'_> {
         format!("{} {}", self.cloud.client.address, config.organization)
     }
 
+    async fn suits(&self, wanted: &EngineSpec) -> Result<(), Hindrance> {
+        match wanted.name {
+            None => Ok(()),
+            Some(_) => Err(Hindrance::Invalid(
+                "it names an engine, and a server doesn't tell which one it has: name its version only".to_owned(),
+            )),
+        }
+    }
+
     async fn is_there(&self) -> Result<bool, Hindrance> {
         Ok(self.named().await?.is_some())
     }
@@ -600,6 +630,7 @@ impl Workspace for Remote<'_> {
 
     async fn prepare(&self, rendered: &Rendered, record: &mut Record) -> Result<(), Hindrance> {
         let workspace = self.ensured(record).await?;
+        self.give_version(&workspace, rendered, record).await?;
         self.give_secrets(&workspace, rendered, record).await?;
         self.upload(&workspace, rendered, record).await
     }
@@ -752,7 +783,7 @@ impl Workspace for Remote<'_> {
         self.settle(&run, None, record).await.map(|_| None)
     }
 
-    fn keep_applied(&self, record: &mut Record) -> Result<(), Hindrance> {
+    fn keep_applied(&self, _rendered: &Rendered, record: &mut Record) -> Result<(), Hindrance> {
         // What was planned and found to be there already is what is applied.
         record.cloud.applied = record.cloud.configuration.as_ref().map(|one| one.id.clone());
         Ok(())

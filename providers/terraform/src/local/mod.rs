@@ -1,6 +1,6 @@
 //! A working directory, and what the engine on this machine is asked for in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -18,6 +18,7 @@ use providers::records::private;
 use crate::plan::{self, EnginePlan};
 use crate::record::Record;
 use crate::render::{CONFIGURATION, Rendered, VARIABLES};
+use crate::spec::{EngineName, EngineSpec};
 use crate::words::Said;
 use crate::workspace::{Aim, Outcome, Standing, Workspace};
 use crate::{Hindrance, Site};
@@ -28,8 +29,20 @@ const PLANNED: &str = "saved.json";
 /// The state, where it is kept beside the configuration.
 const STATE: &str = "terraform.tfstate";
 
-/// What was applied last, under names that the engine doesn't read.
-const KEPT: [(&str, &str); 2] = [(CONFIGURATION, "applied.configuration"), (VARIABLES, "applied.variables")];
+/// How engines call themselves.
+const TOFU: &str = "OpenTofu";
+const TERRAFORM: &str = "Terraform";
+
+/// What was applied last, and the paths of the order's own files that are there, under names that the engine doesn't read.
+const APPLIED: &str = "applied.kept";
+const LAID: &str = "laid.kept";
+
+/// An engine on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Engine {
+    name: &'static str,
+    version: String,
+}
 
 /// A working directory.
 pub(crate) struct Directory<'a> {
@@ -71,13 +84,67 @@ impl<'a> Directory<'a> {
 
     /// Puts what was applied last in the place of what was only planned.
     fn restore_applied(&self) -> io::Result<()> {
-        for (name, kept) in KEPT {
-            match fs::copy(self.folder.join(kept), self.folder.join(name)) {
+        match fs::read(self.folder.join(APPLIED)) {
+            Ok(bytes) => self.lay(&serde_json::from_slice(&bytes)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a configuration, and takes away the files of another one.
+    fn lay(&self, rendered: &Rendered) -> io::Result<()> {
+        let before: BTreeSet<String> = match fs::read(self.folder.join(LAID)) {
+            Ok(bytes) => serde_json::from_slice(&bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
+            Err(error) => return Err(error),
+        };
+        let now: BTreeSet<String> = rendered.files.keys().cloned().collect();
+        // What may be there stands before it is: whoever comes after a death takes it away.
+        let both: BTreeSet<&String> = before.union(&now).collect();
+        self.write(LAID, &serde_json::to_string(&both)?)?;
+        for gone in before.difference(&now) {
+            match fs::remove_file(self.folder.join(gone)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        Ok(())
+        for (path, text) in &rendered.files {
+            if let Some(folder) = self.folder.join(path).parent() {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            }
+            self.write(path, text)?;
+        }
+        self.write(LAID, &serde_json::to_string(&now)?)?;
+        self.write(CONFIGURATION, &rendered.configuration)?;
+        self.write(VARIABLES, &rendered.variables)
+    }
+
+    /// Asks the engine what it is.
+    async fn asked(&self) -> Result<Engine, Hindrance> {
+        let folder = self.site.config.folder.join("engine");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let environment = BTreeMap::from([("CHECKPOINT_DISABLE".to_owned(), "1".to_owned())]);
+        let run = Run {
+            program: self.program,
+            folder: &folder,
+            what: "the engine's version",
+            arguments: &["version"],
+            environment: &environment,
+            deadline: self.site.config.deadline(),
+            log: None,
+        };
+        let ended = detached::run(&run).await?;
+        let text = String::from_utf8_lossy(&ended.output).into_owned();
+        // What it warns of may stand before that.
+        let said = text.lines().find_map(|line| {
+            let (said, version) = line.split_once(" v")?;
+            let name = [TOFU, TERRAFORM].into_iter().find(|known| *known == said)?;
+            Some((name, version.trim().to_owned()))
+        });
+        match said {
+            Some((name, version)) if ended.code == Some(0) => Ok(Engine { name, version }),
+            _ => Err(Hindrance::Invalid("the engine doesn't say which one it is".to_owned())),
+        }
     }
 
     /// Holds every provider that the engine has chosen to those that orders may use: modules name their own.
@@ -165,6 +232,28 @@ impl Workspace for Directory<'_> {
         self.program.display().to_string()
     }
 
+    async fn suits(&self, wanted: &EngineSpec) -> Result<(), Hindrance> {
+        if *wanted == EngineSpec::default() {
+            return Ok(());
+        }
+        let engine = self.site.engine.get_or_try_init(|| self.asked()).await?;
+        let name = wanted.name.map(|name| match name {
+            EngineName::Tofu => TOFU,
+            EngineName::Terraform => TERRAFORM,
+        });
+        let fits = name.is_none_or(|name| name == engine.name) && wanted.version.as_ref().is_none_or(|one| *one == engine.version);
+        match fits {
+            true => Ok(()),
+            false => Err(Hindrance::Invalid(format!(
+                "it has to be made by {}{}, and terraform.engine in charter.toml is {} {}",
+                name.unwrap_or("version"),
+                wanted.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default(),
+                engine.name,
+                engine.version
+            ))),
+        }
+    }
+
     async fn is_there(&self) -> Result<bool, Hindrance> {
         Ok(self.folder.join(CONFIGURATION).exists() || self.has_state())
     }
@@ -186,9 +275,9 @@ impl Workspace for Directory<'_> {
 
     async fn prepare(&self, rendered: &Rendered, record: &mut Record) -> Result<(), Hindrance> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        self.write(CONFIGURATION, &rendered.configuration)?;
-        self.write(VARIABLES, &rendered.variables)?;
-        let wanted = Digest::of(rendered.configuration.as_bytes()).hex();
+        self.lay(rendered)?;
+        let files = serde_json::to_string(&rendered.files).map_err(io::Error::from)?;
+        let wanted = Digest::of(format!("{}\0{files}", rendered.configuration).as_bytes()).hex();
         if record.ready_for.as_ref() == Some(&wanted) && self.folder.join(".terraform").is_dir() {
             return Ok(());
         }
@@ -251,11 +340,8 @@ impl Workspace for Directory<'_> {
         }
     }
 
-    fn keep_applied(&self, _record: &mut Record) -> Result<(), Hindrance> {
-        for (name, kept) in KEPT {
-            fs::copy(self.folder.join(name), self.folder.join(kept))?;
-        }
-        Ok(())
+    fn keep_applied(&self, rendered: &Rendered, _record: &mut Record) -> Result<(), Hindrance> {
+        Ok(self.write(APPLIED, &serde_json::to_string(rendered).map_err(io::Error::from)?)?)
     }
 
     async fn outputs(&self, _record: &mut Record) -> Result<Outputs, Hindrance> {
