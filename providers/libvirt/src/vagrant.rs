@@ -1,15 +1,21 @@
 //! The same machines in the words of Vagrant with its libvirt provider: a Vagrantfile, which is a program in Ruby.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
 use state::resource::Resource;
 
-use providers::fields::Text;
+use providers::fields::{self, Text};
 use providers::{Invalid, Scope, Script};
 
-use crate::spec::{Boot, DiskKind, DomainSpec, Firmware, Format, Typed, Virtualization};
+use crate::spec::{Boot, DiskKind, DomainSpec, Firmware, Format, PoolSpec, Typed, Virtualization};
 use crate::{Site, check, names};
 
 /// The firmware that Debian's package `ovmf` brings: Vagrant has to be told which.
 const OVMF: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+
+/// The names of the pools that are ordered beside the machines, by their folders.
+type Pools = BTreeMap<PathBuf, String>;
 
 /// Lines with their indentation.
 #[derive(Default)]
@@ -51,13 +57,21 @@ pub(crate) fn render(site: &Site, scope: &Scope, resources: &[Resource]) -> Opti
     if domains.is_empty() {
         return None;
     }
-    Some(vagrantfile(site, scope, &domains).map(|text| Script {
+    // Its tool finds a disk by its pool and its name there.
+    let pools = resources
+        .iter()
+        .filter(|resource| resource.kind.name() == "pool")
+        .filter_map(|resource| {
+            let spec: PoolSpec = fields::read(&resource.spec).ok()?;
+            Some((PathBuf::from(spec.path), names::external(&resource.origin(&scope.channel))))
+        });
+    Some(vagrantfile(site, scope, &domains, &pools.collect()).map(|text| Script {
         name: "Vagrantfile".to_owned(),
         bytes: text.into_bytes(),
     }))
 }
 
-fn vagrantfile(site: &Site, scope: &Scope, domains: &[&Resource]) -> Result<String, Invalid> {
+fn vagrantfile(site: &Site, scope: &Scope, domains: &[&Resource], pools: &Pools) -> Result<String, Invalid> {
     let mut machines = Vec::new();
     for resource in domains {
         if let Typed::Domain(spec) = check::read(&site.config, resource, Some(scope.channel.as_str()))? {
@@ -71,13 +85,21 @@ fn vagrantfile(site: &Site, scope: &Scope, domains: &[&Resource]) -> Result<Stri
         writer.line("config.vm.synced_folder '.', '/vagrant', disabled: true");
         for (resource, spec) in &machines {
             let opens = format!("config.vm.define {} do |machine|", quoted(resource.name.as_str()));
-            writer.block(&opens, |writer| machine(site, scope, resource, spec, writer));
+            writer.block(&opens, |writer| machine(site, scope, resource, spec, pools, writer));
         }
     });
     Ok(writer.text)
 }
 
-fn machine(site: &Site, scope: &Scope, resource: &Resource, spec: &DomainSpec, writer: &mut Writer) {
+/// The pool that a volume is in, and its name there.
+fn place<'a>(volume: &'a Text, pools: &'a Pools) -> Option<(&'a str, &'a str)> {
+    let Text::Literal(path) = volume else { return None };
+    let path = Path::new(path);
+    let pool = pools.get(path.parent()?)?;
+    Some((pool, path.file_name()?.to_str()?))
+}
+
+fn machine(site: &Site, scope: &Scope, resource: &Resource, spec: &DomainSpec, pools: &Pools, writer: &mut Writer) {
     let origin = resource.origin(&scope.channel);
     for (index, interface) in spec.interfaces.iter().enumerate() {
         writer.line(&format!(
@@ -105,6 +127,11 @@ fn machine(site: &Site, scope: &Scope, resource: &Resource, spec: &DomainSpec, w
         set("memory", spec.memory_mib.to_string());
         set("machine_type", quoted(spec.machine.word()));
         set("autostart", spec.autostart.to_string());
+        // It wants one, whether it puts something there or not.
+        let of_disk = spec.disks.iter().find_map(|disk| place(&disk.volume, pools));
+        if let Some(pool) = of_disk.map(|(pool, _)| pool).or(pools.values().next().map(String::as_str)) {
+            set("storage_pool_name", quoted(pool));
+        }
         // Its own network for management is one that nobody has ordered.
         set("mgmt_attach", "false".to_owned());
         if spec.firmware == Firmware::Uefi {
@@ -137,8 +164,12 @@ fn machine(site: &Site, scope: &Scope, resource: &Resource, spec: &DomainSpec, w
                         Text::Literal(path) => Format::of(path),
                         Text::Reference(_) => Format::Qcow2,
                     };
+                    let (pool, path) = match place(&disk.volume, pools) {
+                        Some((pool, file)) => (format!("pool: {}, ", quoted(pool)), quoted(file)),
+                        None => (String::new(), path),
+                    };
                     format!(
-                        "libvirt.storage :file, path: {path}, type: {}, bus: 'virtio', allow_existing: true",
+                        "libvirt.storage :file, {pool}path: {path}, type: {}, bus: 'virtio', allow_existing: true",
                         quoted(format.word())
                     )
                 }
@@ -149,7 +180,15 @@ fn machine(site: &Site, scope: &Scope, resource: &Resource, spec: &DomainSpec, w
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::*;
+
+    #[test]
+    fn a_disk_is_found_in_its_pool() {
+        let pools: Pools = [(PathBuf::from("/disks/a"), "ch.a".to_owned())].into();
+        let at = |path: &str| place(&Text::Literal(path.to_owned()), &pools).map(|(pool, file)| format!("{pool} {file}"));
+        assert_eq!(at("/disks/a/root.qcow2").as_deref(), Some("ch.a root.qcow2"));
+        assert_eq!(at("/disks/b/root.qcow2"), None);
+    }
 
     #[test]
     fn a_text_stays_a_text() {
