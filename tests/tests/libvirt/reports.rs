@@ -96,6 +96,15 @@ fn what_others_have_seen_differ_is_in_sync() {
     said["virtualization"] = json!(runs_on);
     calm(&stage, &domain(&said));
 
+    // 657: fields that its order didn't have before, at what they are without a word, make nothing anew.
+    let mut all = plain.clone();
+    let defaults = json!({
+        "machine": "q35", "firmware": "bios", "boot": ["hd"], "autostart": true, "running": true, "restart": "never",
+        "max_cpus": null, "max_memory_mib": null, "kernel": null, "xml": null,
+    });
+    all.as_object_mut().unwrap().extend(defaults.as_object().unwrap().clone());
+    calm(&stage, &domain(&all));
+
     // 751, 792: a disk more is no other machine. 1069: nor is more memory, or one processor more.
     let before = identity(&stage);
     let mut more = plain.clone();
