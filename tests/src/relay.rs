@@ -28,6 +28,8 @@ pub enum Fault {
     Rewrite(String, String),
     /// It is passed on, and its answer is this.
     Answer(String),
+    /// It is answered with this, and never passed on.
+    Reply(String),
 }
 
 /// A fault, and which requests it befalls.
@@ -143,6 +145,7 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             }
             return response;
         }
+        Some(Fault::Reply(text)) => return text.clone().into_response(),
         Some(Fault::Hang) => {
             tokio::time::sleep(Duration::from_secs(3_600)).await;
             return StatusCode::GATEWAY_TIMEOUT.into_response();

@@ -5,6 +5,7 @@
 
 mod apply;
 mod check;
+pub mod cli;
 mod cloud;
 mod config;
 mod files;
@@ -156,7 +157,9 @@ impl Site {
     }
 
     fn engine_config(&self) -> io::Result<PathBuf> {
-        local::engine_config(&self.config.folder, self.config.mirror.as_deref())
+        let path = self.config.folder.join("engine.tfrc");
+        cli::write(&path, self.config.mirror.as_deref())?;
+        Ok(path)
     }
 }
 

@@ -114,8 +114,15 @@ async fn ours(site: &Site, resource: &Resource, external: String, mut record: Re
         let age = now().saturating_sub(checked);
         Duration::from_secs(age) < site.config.recheck()
     });
-    if fresh && record.applied.as_ref() == Some(&inputs) && record.version == version {
-        return Ok(present(external, true, record.outputs));
+    if record.applied.as_ref() == Some(&inputs) && record.version == version {
+        if fresh {
+            return Ok(present(external, true, record.outputs));
+        }
+        if workspace.assessed(&record).await? {
+            record.checked = Some(now());
+            site.records.put(&external, &record)?;
+            return Ok(present(external, true, record.outputs));
+        }
     }
     let _hold = match hold(site, &external, workspace.as_ref()).await? {
         Ok(hold) => hold,

@@ -59,6 +59,9 @@ pub(crate) trait Workspace: Send + Sync {
     /// What there is of it. What has ended since the record was written is written there.
     async fn standing(&self, record: &mut Record) -> Result<Standing, Hindrance>;
 
+    /// Whether the place itself has looked not long ago, and has seen that everything is as it was applied.
+    async fn assessed(&self, record: &Record) -> Result<bool, Hindrance>;
+
     /// Makes the place ready for a configuration.
     async fn prepare(&self, rendered: &Rendered, record: &mut Record) -> Result<(), Hindrance>;
 

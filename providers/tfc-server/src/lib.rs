@@ -104,6 +104,18 @@ impl Shared {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes away files and folders that nobody needs any more. What is left of them harms nobody.
+    pub(crate) fn discard(&self, files: &[PathBuf]) {
+        for file in files {
+            let path = self.settings.folder.join(file);
+            let _ = if path.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
+        }
+    }
+
     /// A file of the server's.
     pub(crate) fn path(&self, parts: &[&str]) -> PathBuf {
         parts.iter().fold(self.settings.folder.clone(), |path, part| path.join(part))

@@ -194,11 +194,21 @@ impl Failed {
 async fn begin(shared: &Shared, id: &str, phase: Phase) {
     let Some(run) = shared.store().runs.get(id).cloned() else { return };
     let _turn = shared.turns.acquire().await;
-    let done = match phase {
-        Phase::Plan => plan(shared, &run).await,
-        Phase::Apply => apply(shared, &run).await,
+    let done = match (wanted(shared, &run), phase) {
+        (Err(failed), _) => open_log(files(shared, &run).log(phase)).map_err(Failed::from).and(Err(failed)),
+        (Ok(()), Phase::Plan) => plan(shared, &run).await,
+        (Ok(()), Phase::Apply) => apply(shared, &run).await,
     };
     end(shared, &run, phase, done);
+}
+
+/// Whether a run still has to go on: nobody has asked it to stop, and its workspace is there. What signals reach is only what runs.
+fn wanted(shared: &Shared, run: &Run) -> Result<(), Failed> {
+    let stopped = |run: &Run| run.times.contains_key("cancel-requested-at");
+    match shared.store().runs.get(&run.id) {
+        Some(run) if !stopped(run) => Ok(()),
+        _ => Err(Failed::Engine(String::new())),
+    }
 }
 
 /// Writes down what came of a phase, and closes its log.
@@ -263,12 +273,7 @@ async fn plan(shared: &Shared, run: &Run) -> Result<Status, Failed> {
             .as_ref()
             .and_then(|id| store.states.get(id))
             .map(|state| state.key.clone());
-        let variables: Vec<Variable> = store
-            .variables
-            .all()
-            .filter(|one| one.workspace == run.workspace)
-            .cloned()
-            .collect();
+        let variables = store.given_to(&run.workspace);
         (workspace, configuration, state, variables)
     };
     let base = workspace.state.clone();
@@ -297,6 +302,7 @@ async fn plan(shared: &Shared, run: &Run) -> Result<Status, Failed> {
     if said.code != Some(0) {
         return Err(Failed::Engine(String::new()));
     }
+    wanted(shared, run)?;
     let options = &run.options;
     let mut arguments: Vec<String> = ["plan", "-input=false", "-no-color", "-detailed-exitcode"]
         .map(str::to_owned)
@@ -376,12 +382,7 @@ async fn apply(shared: &Shared, run: &Run) -> Result<Status, Failed> {
         let Some(workspace) = store.workspaces.get(&run.workspace).cloned() else {
             return Err(Failed::Engine("its workspace is gone".to_owned()));
         };
-        let variables: Vec<Variable> = store
-            .variables
-            .all()
-            .filter(|one| one.workspace == run.workspace)
-            .cloned()
-            .collect();
+        let variables = store.given_to(&run.workspace);
         (workspace, variables)
     };
     let folder = working_directory(&files.work, &workspace)?;
@@ -516,19 +517,10 @@ fn give(shared: &Shared, folder: &Path, run: &Run, variables: &[Variable]) -> io
     Ok(Given { environment, files })
 }
 
-/// The engine's own configuration: where providers come from.
+/// The engine's own configuration.
 fn engine_config(shared: &Shared) -> io::Result<PathBuf> {
     let path = shared.path(&["engine.tfrc"]);
-    let text = match &shared.settings.mirror {
-        None => "disable_checkpoint = true\n".to_owned(),
-        Some(mirror) => {
-            let mirror = serde_json::to_string(&mirror.display().to_string())?;
-            format!("disable_checkpoint = true\nprovider_installation {{\n  filesystem_mirror {{\n    path = {mirror}\n  }}\n}}\n")
-        }
-    };
-    if !fs::read_to_string(&path).is_ok_and(|present| present == text) {
-        write(&path, text.as_bytes())?;
-    }
+    terraform::cli::write(&path, shared.settings.mirror.as_deref())?;
     Ok(path)
 }
 

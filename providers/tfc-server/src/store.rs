@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
@@ -151,6 +151,12 @@ impl Store {
         of.map(|one| one.id.as_str()).collect()
     }
 
+    /// What a workspace's engine is given.
+    pub(crate) fn given_to(&self, workspace: &str) -> Vec<Variable> {
+        let of = self.variables.all().filter(|one| one.workspace == workspace);
+        of.cloned().collect()
+    }
+
     /// The configuration that runs take which name none: the newest one that has come, and wasn't for one run only.
     pub(crate) fn latest_configuration(&self, workspace: &str) -> Option<String> {
         let fits = |one: &&Configuration| one.workspace == workspace && one.status == "uploaded" && !one.speculative && !one.provisional;
@@ -172,14 +178,20 @@ impl Store {
         states
     }
 
-    /// Removes a workspace and all that is of it.
-    pub(crate) fn remove_workspace(&mut self, id: &str) -> io::Result<()> {
+    /// Removes a workspace and all that is of it, and says which files and folders nobody needs any more, below the server's folder.
+    pub(crate) fn remove_workspace(&mut self, id: &str) -> io::Result<Vec<PathBuf>> {
+        let of_runs = self.runs_of(id).into_iter().map(|run| Path::new("runs").join(&run.id));
+        let of_states = self.states_of(id).into_iter().map(|state| Path::new("states").join(&state.key));
+        let configurations = self.configurations.all().filter(|one| one.workspace == id);
+        let of_configurations = configurations.map(|one| Path::new("configurations").join(&one.key));
+        let files = of_runs.chain(of_states).chain(of_configurations).collect();
         let runs: Vec<String> = self.runs_of(id).iter().map(|run| run.id.clone()).collect();
         self.comments.remove_where(|comment| runs.contains(&comment.run))?;
         self.variables.remove_where(|variable| variable.workspace == id)?;
         self.configurations.remove_where(|configuration| configuration.workspace == id)?;
         self.states.remove_where(|state| state.workspace == id)?;
         self.runs.remove_where(|run| run.workspace == id)?;
-        self.workspaces.remove(id)
+        self.workspaces.remove(id)?;
+        Ok(files)
     }
 }

@@ -8,6 +8,7 @@ mod conforms;
 mod example;
 mod files;
 mod hosted;
+mod plug;
 mod plugins;
 mod runs;
 mod served;

@@ -108,6 +108,35 @@ fn what_is_fresh_is_one_request_and_what_was_shown_is_what_is_applied() {
 }
 
 #[test]
+fn what_the_server_has_looked_at_itself_needs_no_run() {
+    let Some(mut stage) = Hosted::new(&json!({ "recheck_seconds": 3600 })) else {
+        return;
+    };
+    let small = one("net", &json!("small"));
+    stage.make(&small);
+    // What was seen was seen long ago.
+    let aged = |stage: &mut Hosted| {
+        let path = stage.path("work/records/air.net.json");
+        let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        record["checked"] = json!(1_000);
+        std::fs::write(&path, record.to_string()).unwrap();
+        stage.renew(&json!({ "recheck_seconds": 3600 }));
+    };
+    let said = |drifted: bool, at: &str| {
+        let attributes = json!({ "drifted": drifted, "succeeded": true, "created-at": at });
+        Fault::Reply(json!({ "data": { "id": "asmtres-1", "attributes": attributes } }).to_string())
+    };
+    let (old, new) = ("2001-01-01T00:00:00.000Z", "2999-01-01T00:00:00.000Z");
+    for (said, runs) in [(said(false, new), 1), (said(true, new), 2), (said(false, old), 3)] {
+        aged(&mut stage);
+        stage.relay.spoil(1, "GET", "/current-assessment-result", said);
+        assert!(stage.see(&small).in_sync());
+        assert_eq!(stage.relay.relent(), 0);
+        assert_eq!(stage.runs(&small).len(), runs);
+    }
+}
+
+#[test]
 fn others_runs_and_locks_are_waited_for() {
     let Some(stage) = Hosted::new(&json!({})) else { return };
     let small = one("net", &json!("small"));

@@ -18,6 +18,8 @@ use state::canonical::Digest;
 use state::event::Position;
 use state::ids::SecretName;
 use state::resource::Outputs;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::time::{Instant, sleep};
 
 use providers::detached::now;
@@ -42,6 +44,8 @@ const SLOWEST_POLL: Duration = Duration::from_secs(2);
 /// The most of a log that is read, and of one request for it, in bytes.
 const MAX_LOG: usize = 1024 * 1024;
 const LOG_PART: usize = 64 * 1024;
+/// The most pages of a workspace's variables.
+const MAX_PAGES: u32 = 50;
 /// The longest name of a workspace, and what of a longer one stands before a digest of it.
 const MAX_NAME: usize = 90;
 const NAME_START: usize = 70;
@@ -304,12 +308,18 @@ impl<'a> Remote<'a> {
             return Ok(());
         }
         let base = format!("/workspaces/{workspace}/vars");
-        let present = self.get(&format!("{base}?page%5Bsize%5D=100"), "the variables").await?;
         let mut there: BTreeMap<(String, String), (String, bool)> = BTreeMap::new();
-        for one in present["data"].as_array().into_iter().flatten() {
-            let text = |name: &str| one["attributes"][name].as_str().unwrap_or_default().to_owned();
-            let id = id(one).map_err(|why| self.unread("the variables", &why))?;
-            there.insert((text("category"), text("key")), (id, text("description") == OURS));
+        for number in 1..=MAX_PAGES {
+            let path = format!("{base}?page%5Bsize%5D=100&page%5Bnumber%5D={number}");
+            let page = self.get(&path, "the variables").await?;
+            for one in page["data"].as_array().into_iter().flatten() {
+                let text = |name: &str| one["attributes"][name].as_str().unwrap_or_default().to_owned();
+                let id = id(one).map_err(|why| self.unread("the variables", &why))?;
+                there.insert((text("category"), text("key")), (id, text("description") == OURS));
+            }
+            if page["meta"]["pagination"]["next-page"].is_null() {
+                break;
+            }
         }
         for ((category, key), value) in &wanted {
             let attributes = json!({
@@ -458,7 +468,12 @@ impl<'a> Remote<'a> {
     async fn put_aside(&self, record: &mut Record) -> Result<(), Hindrance> {
         let Some(run) = record.cloud.run.take() else { return Ok(()) };
         if let Some(id) = run.id {
-            let there = self.run(&id).await?;
+            let there = match self.run(&id).await {
+                Ok(run) => run,
+                // Nobody can confirm what nobody sees any more.
+                Err(Hindrance::Cloud(CloudError::Unseen { .. })) => return self.put(record),
+                Err(error) => return Err(error),
+            };
             let action = match (there.discardable, there.cancelable) {
                 (true, _) => Some("discard"),
                 (false, true) => Some("cancel"),
@@ -626,6 +641,28 @@ impl Workspace for Remote<'_> {
             (None, None) => Standing::Nothing,
             _ => Standing::There(there.state),
         })
+    }
+
+    async fn assessed(&self, record: &Record) -> Result<bool, Hindrance> {
+        let Some(workspace) = &record.cloud.workspace else {
+            return Ok(false);
+        };
+        let path = format!("/workspaces/{workspace}/current-assessment-result");
+        let value = match self.get(&path, "the assessment").await {
+            Ok(value) => value,
+            // It is not switched on.
+            Err(Hindrance::Cloud(CloudError::Unseen { .. })) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let result = &value["data"]["attributes"];
+        let time = result["created-at"]
+            .as_str()
+            .and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+        let age = time
+            .and_then(|time| u64::try_from(time.unix_timestamp()).ok())
+            .map(|time| now().saturating_sub(time));
+        let fresh = age.is_some_and(|age| Duration::from_secs(age) < self.site.config.recheck());
+        Ok(fresh && result["succeeded"] == true && result["drifted"] == false)
     }
 
     async fn prepare(&self, rendered: &Rendered, record: &mut Record) -> Result<(), Hindrance> {

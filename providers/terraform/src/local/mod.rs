@@ -273,6 +273,10 @@ impl Workspace for Directory<'_> {
         }
     }
 
+    async fn assessed(&self, _record: &Record) -> Result<bool, Hindrance> {
+        Ok(false)
+    }
+
     async fn prepare(&self, rendered: &Rendered, record: &mut Record) -> Result<(), Hindrance> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         self.lay(rendered)?;
@@ -359,24 +363,4 @@ impl Workspace for Directory<'_> {
             _ => Ok(None),
         }
     }
-}
-
-/// The engine's own configuration: where providers come from. Nothing of the user's who runs Charter counts.
-pub(crate) fn engine_config(folder: &Path, mirror: Option<&Path>) -> io::Result<PathBuf> {
-    let path = folder.join("engine.tfrc");
-    let text = match mirror {
-        None => "disable_checkpoint = true\n".to_owned(),
-        Some(mirror) => {
-            let mirror = serde_json::to_string(&mirror.display().to_string())?;
-            format!("disable_checkpoint = true\nprovider_installation {{\n  filesystem_mirror {{\n    path = {mirror}\n  }}\n}}\n")
-        }
-    };
-    if fs::read_to_string(&path).is_ok_and(|present| present == text) {
-        return Ok(path);
-    }
-    fs::create_dir_all(folder)?;
-    let next = folder.join("engine.tfrc.next");
-    fs::write(&next, text)?;
-    fs::rename(&next, &path)?;
-    Ok(path)
 }

@@ -109,10 +109,13 @@ pub(crate) async fn delete(app: App, Path(name): Path<String>) -> Answer {
         .filter(|one| one.organization == name)
         .map(|one| one.id.clone())
         .collect();
+    let mut files = Vec::new();
     for id in of {
-        store.remove_workspace(&id)?;
+        files.extend(store.remove_workspace(&id)?);
     }
     store.organizations.remove(&name)?;
+    drop(store);
+    app.discard(&files);
     empty()
 }
 

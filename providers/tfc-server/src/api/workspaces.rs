@@ -175,7 +175,9 @@ fn removed(app: &App, id: &str) -> Answer {
     for run in store.runs_of(id) {
         runner::interrupt(app, &run.id, true);
     }
-    store.remove_workspace(id)?;
+    let files = store.remove_workspace(id)?;
+    drop(store);
+    app.discard(&files);
     empty()
 }
 
