@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use clap::Args;
 use tfc_server::{Server, Settings};
@@ -44,6 +45,17 @@ pub(crate) async fn run(args: TfcServer) -> Result<Exit, CliError> {
     } else {
         args.engine
     };
+    // Better now than in the first run's log.
+    let tried = Command::new(&engine).arg("version").stdin(Stdio::null()).output();
+    let works = tried.as_ref().is_ok_and(|done| done.status.success());
+    if !works {
+        let failed = CliError::new(format!("{} is no engine that can be run", engine.display()));
+        let failed = match tried {
+            Err(error) => failed.because(error),
+            Ok(_) => failed,
+        };
+        return Err(failed.next("charter tfc-server --engine tofu, or the path of tofu or terraform"));
+    }
     let settings = Settings {
         folder: absolute(args.folder)?,
         engine,

@@ -7,7 +7,7 @@ use axum::extract::{Path, RawQuery};
 use serde_json::{Map, Value, json};
 
 use super::App;
-use crate::answer::{Answer, Given, Query, Refusal, document, empty, made, name, one, page};
+use crate::answer::{self, Answer, Given, Query, Refusal, document, empty, made, name, one, page};
 use crate::documents;
 use crate::model::{Organization, Status};
 use crate::store::{Store, Table, now, random};
@@ -31,6 +31,12 @@ fn settings(given: &Given) -> Map<String, Value> {
 
 /// Makes one, if it is not there.
 pub(crate) fn ensure(store: &mut Store, name: &str) -> io::Result<()> {
+    if let Err(refusal) = answer::name(Some(name)) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{name:?}: {}", refusal.words()),
+        ));
+    }
     match store.organizations.get(name) {
         Some(_) => Ok(()),
         None => store.organizations.put(fresh(name, Map::new())),
