@@ -15,6 +15,17 @@ pub fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
+/// Writes a file that its owner only can read, in the place of the one that is there. Whoever reads it finds the one or the other, whole.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut next = path.as_os_str().to_owned();
+    next.push(".next");
+    let next = PathBuf::from(next);
+    let mut file = private(&next)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    fs::rename(&next, path)
+}
+
 /// A folder of records.
 #[derive(Clone, Debug)]
 pub struct Folder {

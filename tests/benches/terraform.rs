@@ -5,9 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark ends when something is wrong")]
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use providers::{Applied, Provider, Scope, Wanted};
@@ -16,7 +14,7 @@ use serde_json::{Value, json};
 use state::resource::Resource;
 use terraform::{Terraform, TerraformConfig};
 use tests::relay::Relay;
-use tests::world::binary;
+use tests::tfc::Served;
 
 /// How many passes are taken; the middle one counts.
 const PASSES: usize = 5;
@@ -45,34 +43,6 @@ fn provider(config: &Value) -> Terraform {
     Terraform::new(config).unwrap()
 }
 
-/// A server in a process of its own, which ends with this.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Starts one; where it listens.
-fn serve(folder: &Path, engine: &Path) -> (Server, std::net::SocketAddr) {
-    let mut child = Command::new(binary())
-        .args(["tfc-server", "--listen", "127.0.0.1:0", "--organization", "acme", "--rate", "2000"])
-        .arg("--folder")
-        .arg(folder)
-        .arg("--engine")
-        .arg(engine)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("listening on http://").unwrap().parse().unwrap();
-    (Server(child), address)
-}
-
 fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap(), u32::try_from(time.tv_nsec).unwrap())
@@ -80,7 +50,7 @@ fn cpu() -> Duration {
 
 fn many(engine: &Path, count: usize) {
     let folder = tempfile::tempdir().unwrap();
-    let (_server, address) = serve(&folder.path().join("server"), engine);
+    let served = Served::start(&folder.path().join("server"), engine, "127.0.0.1:0");
     let secrets = folder.path().join("secrets");
     std::fs::create_dir(&secrets).unwrap();
     std::fs::rename(folder.path().join("server/token"), secrets.join("token")).unwrap();
@@ -90,7 +60,7 @@ fn many(engine: &Path, count: usize) {
         .enable_all()
         .build()
         .unwrap();
-    let relay = others.block_on(Relay::on(address));
+    let relay = others.block_on(Relay::on(served.address().parse().unwrap()));
     let provider = provider(&json!({
         "cloud": { "address": relay.address(), "organization": "acme", "token": "token" },
         "folder": folder.path().join("work"), "secrets": secrets,

@@ -22,6 +22,7 @@ pub mod repository;
 pub mod seed;
 pub mod serving;
 pub mod standing;
+pub mod tfc;
 pub mod tree;
 pub mod wait;
 pub mod world;

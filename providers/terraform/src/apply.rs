@@ -8,10 +8,10 @@ use providers::detached::now;
 use providers::made::Made;
 use providers::{Applied, Deleted, ProviderError, Scope, Script, failed};
 
+use crate::check::Ordered;
 use crate::hold::hold;
 use crate::record::Record;
 use crate::render::{CONFIGURATION, Rendered, VARIABLES, render};
-use crate::spec::EngineSpec;
 use crate::workspace::{Aim, Outcome, Standing, inputs};
 use crate::{Hindrance, Site, check, external};
 
@@ -31,8 +31,7 @@ pub(crate) fn scripts(rendered: &Rendered, name: &ResourceName) -> Vec<Script> {
 pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource, order: Option<Position>) -> Result<Applied, ProviderError> {
     let ordered = check::read(&site.config, resource)?;
     let external = external(&resource.origin(&scope.channel));
-    let rendered = render(&site.config, &external, &ordered);
-    match applied(site, scope, resource, order, &ordered.spec.engine, &rendered).await {
+    match applied(site, scope, resource, order, &external, &ordered).await {
         Ok(applied) => Ok(applied),
         Err(Hindrance::NotOwned) => Err(ProviderError::NotOwned { external }),
         Err(hindrance) => Err(failed("make", &external, hindrance)),
@@ -44,10 +43,10 @@ async fn applied(
     scope: &Scope,
     resource: &Resource,
     order: Option<Position>,
-    engine: &EngineSpec,
-    rendered: &Rendered,
+    external: &str,
+    ordered: &Ordered,
 ) -> Result<Applied, Hindrance> {
-    let external = &external(&resource.origin(&scope.channel));
+    let rendered = &render(&site.config, external, ordered);
     let workspace = site.workspace(external, &rendered.secrets);
     let pending = |why: String| {
         Ok(Applied::Pending {
@@ -68,7 +67,7 @@ async fn applied(
         Ok(hold) => hold,
         Err(why) => return pending(why),
     };
-    workspace.suits(engine).await?;
+    workspace.suits(&ordered.spec.engine).await?;
     let was_ours = present.is_some();
     let before = present.unwrap_or_else(|| Record::new(scope, resource));
     let mut record = Record {

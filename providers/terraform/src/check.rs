@@ -50,6 +50,8 @@ pub(crate) struct Ordered {
     pub(crate) spec: WorkspaceSpec,
     /// The texts of its files.
     pub(crate) files: Files,
+    /// The variables that its files declare.
+    pub(crate) declared: BTreeSet<String>,
 }
 
 /// Where a configuration stands: whole in its order, or in files, one of them this.
@@ -79,13 +81,14 @@ pub(crate) fn read(config: &TerraformConfig, resource: &Resource) -> Result<Orde
     };
     let checked = read.map_err(Refusal::Wrong).and_then(|spec| {
         let files = files::read(config.configurations.as_deref(), &spec.files)?;
-        check(config, &spec, &files)?;
-        Ok(Ordered { spec, files })
+        let declared = check(config, &spec, &files)?;
+        Ok(Ordered { spec, files, declared })
     });
     checked.map_err(|refusal| refusal.of(&resource.name))
 }
 
-fn check(config: &TerraformConfig, spec: &WorkspaceSpec, files: &Files) -> Result<(), Refusal> {
+/// Holds a specification to what the member gives; the variables that its files declare.
+fn check(config: &TerraformConfig, spec: &WorkspaceSpec, files: &Files) -> Result<BTreeSet<String>, Refusal> {
     if let Some(bad) = spec.variables.keys().find(|name| !is_identifier(name)) {
         return Err(wrong(format!("variables: {bad:?} is no name of a variable")));
     }
@@ -93,15 +96,20 @@ fn check(config: &TerraformConfig, spec: &WorkspaceSpec, files: &Files) -> Resul
         return Err(wrong(format!("engine/version: {version:?} is no exact version, such as 1.2.3")));
     }
     match (&spec.module, spec.configuration.is_empty(), spec.files.is_empty()) {
-        (Some(module), true, true) => of_module(config, "module", module),
-        (None, false, true) => configuration(config, &spec.configuration, Place::Order),
-        (None, true, false) => in_files(config, spec, files),
-        _ => Err(wrong("configuration, files, module: a workspace has one of the three")),
+        (Some(module), true, true) => of_module(config, "module", module)?,
+        (None, false, true) => {
+            let sources = sources(spec.configuration.get("terraform"))?;
+            blocks_of(config, &spec.configuration, Place::Order, &sources)?;
+        }
+        (None, true, false) => return in_files(config, spec, files),
+        _ => return Err(wrong("configuration, files, module: a workspace has one of the three")),
     }
+    Ok(BTreeSet::new())
 }
 
-/// Checks every file that is configuration, be it of the workspace itself or of a module beside it.
-fn in_files(config: &TerraformConfig, spec: &WorkspaceSpec, files: &Files) -> Result<(), Refusal> {
+/// Checks every file that is configuration, be it of the workspace itself or of a module beside it; the workspace's own variables.
+fn in_files(config: &TerraformConfig, spec: &WorkspaceSpec, files: &Files) -> Result<BTreeSet<String>, Refusal> {
+    let mut declared = BTreeSet::new();
     let bodies = files::bodies(files)?;
     // A file may use the providers that another one of its folder requires: what is required is checked where it stands.
     let mut required: BTreeMap<&str, BTreeMap<String, String>> = BTreeMap::new();
@@ -118,6 +126,7 @@ fn in_files(config: &TerraformConfig, spec: &WorkspaceSpec, files: &Files) -> Re
             continue;
         }
         for (name, variable) in objects(body.get("variable"), "variable")? {
+            declared.insert(name.clone());
             let secret = matches!(spec.variables.get(name), Some(Variable::Secret(_)));
             let sensitive = bodies_of(variable)
                 .iter()
@@ -129,7 +138,7 @@ fn in_files(config: &TerraformConfig, spec: &WorkspaceSpec, files: &Files) -> Re
             }
         }
     }
-    Ok(())
+    Ok(declared)
 }
 
 fn of_module(config: &TerraformConfig, at: &str, module: &ModuleSpec) -> Result<(), Refusal> {
@@ -170,11 +179,6 @@ fn registry_module(config: &TerraformConfig, at: &str, source: &str, version: Op
             "{at}/source: {source} is none of terraform.modules in charter.toml: add it to allow it"
         ))),
     }
-}
-
-fn configuration(config: &TerraformConfig, all: &Map<String, Value>, place: Place<'_>) -> Result<(), Refusal> {
-    let sources = sources(all.get("terraform"))?;
-    blocks_of(config, all, place, &sources)
 }
 
 /// Checks blocks that take providers from these sources, by their local names.
@@ -523,7 +527,7 @@ mod tests {
         let digests: BTreeMap<&String, &str> = files.keys().map(|path| (path, "0")).collect();
         let spec: WorkspaceSpec = serde_json::from_value(json!({ "files": digests, "variables": variables })).unwrap();
         match check(&config, &spec, &files) {
-            Ok(()) => String::new(),
+            Ok(_) => String::new(),
             Err(Refusal::Wrong(why) | Refusal::Denied(why)) => why,
         }
     }

@@ -22,6 +22,7 @@ mod workspace;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -30,13 +31,14 @@ use state::ids::{Kind, ResourceName, SecretName};
 use state::resource::{Origin, Resource};
 use tokio::sync::{OnceCell, Semaphore};
 
-use providers::detached::RunError;
+use providers::detached::{RunError, now};
 use providers::secrets::SecretError;
 use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Scope, Script, Wanted, chain};
 
+use self::cli::Version;
 use self::cloud::{Cloud, CloudError, Remote};
 pub use self::config::{Backend, CloudConfig, TerraformConfig};
-use self::local::{Directory, Engine};
+use self::local::Directory;
 use self::record::Records;
 use self::words::Said;
 use self::workspace::Workspace;
@@ -54,7 +56,7 @@ pub(crate) struct Site {
     /// How many engines may run.
     turns: Semaphore,
     /// What the engine on this machine is, once it was asked.
-    engine: OnceCell<Engine>,
+    engine: OnceCell<Version>,
 }
 
 /// Where workspaces are.
@@ -154,6 +156,11 @@ impl Site {
             Place::Here(program) => Box::new(Directory::new(self, program, external, secrets)),
             Place::There(cloud) => Box::new(Remote::new(self, cloud, external, secrets)),
         }
+    }
+
+    /// Whether what was seen at a time, in seconds since 1970, still counts.
+    fn is_fresh(&self, at: u64) -> bool {
+        Duration::from_secs(now().saturating_sub(at)) < self.config.recheck()
     }
 
     fn engine_config(&self) -> io::Result<PathBuf> {

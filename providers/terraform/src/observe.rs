@@ -1,7 +1,6 @@
 //! Looking at workspaces: by what is remembered where that is fresh, else by the engine's plan.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -110,10 +109,7 @@ async fn ours(site: &Site, resource: &Resource, external: String, mut record: Re
         Standing::There(version) => version,
     };
     let inputs = inputs(&rendered, workspace.as_ref());
-    let fresh = record.checked.is_some_and(|checked| {
-        let age = now().saturating_sub(checked);
-        Duration::from_secs(age) < site.config.recheck()
-    });
+    let fresh = record.checked.is_some_and(|checked| site.is_fresh(checked));
     if record.applied.as_ref() == Some(&inputs) && record.version == version {
         if fresh {
             return Ok(present(external, true, record.outputs));

@@ -8,7 +8,7 @@ use state::ids::SecretName;
 
 use crate::check::Ordered;
 use crate::config::TerraformConfig;
-use crate::files::{self, Files};
+use crate::files::Files;
 use crate::spec::{ModuleSpec, Variable};
 
 /// The name of the configuration's file.
@@ -49,7 +49,7 @@ pub(crate) fn render(config: &TerraformConfig, workspace: &str, ordered: &Ordere
         terraform.insert("backend".to_owned(), config.backend_block(workspace));
     }
     configuration.insert("terraform".to_owned(), Value::Object(terraform));
-    declare(&mut configuration, &spec.variables, &ordered.files);
+    declare(&mut configuration, ordered);
 
     let mut variables = Map::new();
     let mut secrets = BTreeMap::new();
@@ -90,15 +90,10 @@ fn of_module(module: &ModuleSpec) -> Map<String, Value> {
 }
 
 /// Declares the variables that the configuration doesn't, and says of secrets that they are sensitive.
-fn declare(configuration: &mut Map<String, Value>, variables: &BTreeMap<String, Variable>, files: &Files) {
+fn declare(configuration: &mut Map<String, Value>, ordered: &Ordered) {
     // A variable is declared once: its file says what it is.
-    let bodies = files::bodies(files).unwrap_or_default();
-    let declared = |name: &String| {
-        let of = bodies.iter().filter(|(path, _)| files::folder_of(path).is_empty());
-        of.filter_map(|(_, body)| body.get("variable"))
-            .any(|block| block.get(name).is_some())
-    };
-    let variables: Vec<(&String, &Variable)> = variables.iter().filter(|(name, _)| !declared(name)).collect();
+    let all = ordered.spec.variables.iter().filter(|(name, _)| !ordered.declared.contains(*name));
+    let variables: Vec<(&String, &Variable)> = all.collect();
     if variables.is_empty() {
         return;
     }
@@ -146,6 +141,7 @@ mod tests {
         let ordered = Ordered {
             spec: serde_json::from_value(spec).unwrap(),
             files: Files::new(),
+            declared: Default::default(),
         };
         render(&TerraformConfig::new("tofu"), "ch.net", &ordered)
     }

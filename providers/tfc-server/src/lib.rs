@@ -24,7 +24,9 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
-use providers::records::private;
+use providers::records::{private, replace};
+
+use terraform::cli::Version;
 
 use crate::store::{Store, random};
 
@@ -80,7 +82,7 @@ pub(crate) struct Shared {
     /// How often each token has asked, in this second.
     rates: Mutex<BTreeMap<String, api::Window>>,
     /// What the engine says it is, once it was asked.
-    pub(crate) engine: OnceCell<String>,
+    pub(crate) engine: OnceCell<Option<Version>>,
     /// One server at a time has the folder. It goes with its process.
     _hold: File,
 }
@@ -166,7 +168,7 @@ impl Server {
     pub fn revoke(&self, token: &str) -> io::Result<()> {
         let mut tokens = self.shared.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.0.remove(&digest(token));
-        write(&self.shared.path(&[TOKENS]), &serde_json::to_vec(&*tokens)?)
+        replace(&self.shared.path(&[TOKENS]), &serde_json::to_vec(&*tokens)?)
     }
 
     /// Answers requests and makes runs, until `stopping` ends. Engines that run go on to their end; the next server finds them.
@@ -192,20 +194,9 @@ fn tokens(folder: &Path) -> Result<Tokens, OpenError> {
             let mut file = private(&folder.join(TOKEN))?;
             file.write_all(token.as_bytes())?;
             file.sync_data()?;
-            write(&folder.join(TOKENS), &serde_json::to_vec(&tokens).map_err(io::Error::from)?)?;
+            replace(&folder.join(TOKENS), &serde_json::to_vec(&tokens).map_err(io::Error::from)?)?;
             Ok(tokens)
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Writes a file that its owner only can read, in the place of the one that is there.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut next = path.as_os_str().to_owned();
-    next.push(".next");
-    let next = PathBuf::from(next);
-    let mut file = private(&next)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    std::fs::rename(&next, path)
 }

@@ -1,6 +1,6 @@
 //! Making runs: each in a folder of its own, by the engine, from the workspace's configuration, variables and state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,12 +11,14 @@ use flate2::read::GzDecoder;
 use serde_json::{Map, Value, json};
 
 use providers::detached::{self, Ended, Run as Process, RunError, going_on};
-use providers::records::private;
+use providers::records::{private, replace};
 
-use crate::api;
+use terraform::cli;
+
+use crate::Shared;
+use crate::api::states;
 use crate::model::{Counts, Lock, Phase, Run, Status, Variable, Workspace};
 use crate::store::{Store, now};
-use crate::{Shared, write};
 
 /// What a log begins and ends with.
 const BEGIN: &[u8] = b"\x02";
@@ -93,7 +95,7 @@ pub(crate) fn interrupt(shared: &Shared, id: &str, at_once: bool) {
 
 /// Makes runs, for ever.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut left: BTreeSet<String> = {
+    let left: Vec<String> = {
         let store = shared.store();
         let works = store
             .runs
@@ -101,7 +103,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             .filter(|run| matches!(run.status, Status::Planning | Status::Applying));
         works.map(|run| run.id.clone()).collect()
     };
-    for id in std::mem::take(&mut left) {
+    for id in left {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             recover(&shared, &id).await;
@@ -282,11 +284,11 @@ async fn plan(shared: &Shared, run: &Run) -> Result<Status, Failed> {
     unpack(&packed, &files.work).map_err(|error| Failed::Engine(format!("its configuration can't be unpacked: {error}")))?;
     let folder = working_directory(&files.work, &workspace)?;
     if let Some(key) = state {
-        write(&folder.join(STATE), &fs::read(shared.path(&["states", &key]))?)?;
+        replace(&folder.join(STATE), &fs::read(shared.path(&["states", &key]))?)?;
     }
     // Where the configuration says that its state is elsewhere, this is heard instead.
     let here = json!({ "terraform": { "backend": { "local": {} } } });
-    write(&folder.join("charter_override.tf.json"), here.to_string().as_bytes())?;
+    replace(&folder.join("charter_override.tf.json"), here.to_string().as_bytes())?;
     let given = give(shared, &folder, run, &variables)?;
     let log = &files.plan_log;
     suits(shared, &files.work, &given, run, &workspace).await?;
@@ -332,7 +334,7 @@ async fn plan(shared: &Shared, run: &Run) -> Result<Status, Failed> {
         return Err(Failed::Engine(shown.complaints));
     }
     let counts = count(&shown.output);
-    write(&files.plan_json, &shown.output)?;
+    replace(&files.plan_json, &shown.output)?;
     shared.store().runs.change(&run.id, |run| {
         run.has_changes = has_changes;
         run.counts = counts;
@@ -359,17 +361,16 @@ async fn suits(shared: &Shared, work: &Path, given: &Given, run: &Run, workspace
     let Some(wanted) = wanted.filter(exact) else { return Ok(()) };
     let asked = || async {
         let said = engine(shared, work, work, given, &["version"], None).await?;
-        let text = String::from_utf8_lossy(&said.output).into_owned();
-        let said = text
-            .lines()
-            .find(|line| line.starts_with("OpenTofu v") || line.starts_with("Terraform v"));
-        Ok::<_, RunError>(said.unwrap_or("one that doesn't say which it is").to_owned())
+        Ok::<_, RunError>(cli::Version::read(&said.output))
     };
     let is = shared.engine.get_or_try_init(asked).await?;
-    match is.split_once(" v").is_some_and(|(_, version)| version.trim() == wanted) {
-        true => Ok(()),
-        false => Err(Failed::Engine(format!(
+    match is {
+        Some(is) if is.version == wanted => Ok(()),
+        Some(is) => Err(Failed::Engine(format!(
             "version {wanted} is asked for, and this server's engine is {is}"
+        ))),
+        None => Err(Failed::Engine(format!(
+            "version {wanted} is asked for, and this server's engine is one that doesn't say which it is"
         ))),
     }
 }
@@ -414,10 +415,8 @@ fn keep_state(shared: &Shared, run: &Run, folder: &Path) -> Result<(), Failed> {
     {
         return Ok(());
     }
-    match api::keep_state(shared, &run.workspace, &run.id, &text) {
-        Ok(()) => Ok(()),
-        Err(words) => Err(Failed::Engine(words)),
-    }
+    let kept = states::keep(shared, &run.workspace, Some(&run.id), &text);
+    kept.map(drop).map_err(|refusal| Failed::Engine(refusal.words().to_owned()))
 }
 
 /// Brings a run to its end that an earlier server has left in the middle.
@@ -481,13 +480,7 @@ fn unpack(packed: &[u8], work: &Path) -> io::Result<()> {
 
 /// Writes the variables of a workspace and of a run for the engine.
 fn give(shared: &Shared, folder: &Path, run: &Run, variables: &[Variable]) -> io::Result<Given> {
-    let mut environment = BTreeMap::from([
-        ("TF_IN_AUTOMATION".to_owned(), "1".to_owned()),
-        ("TF_INPUT".to_owned(), "0".to_owned()),
-        ("CHECKPOINT_DISABLE".to_owned(), "1".to_owned()),
-        ("HOME".to_owned(), folder.display().to_string()),
-        ("TF_CLI_CONFIG_FILE".to_owned(), engine_config(shared)?.display().to_string()),
-    ]);
+    let mut environment = cli::environment(folder, &engine_config(shared)?);
     let mut plain = Map::new();
     let mut expressions = String::new();
     for variable in variables {
@@ -511,7 +504,7 @@ fn give(shared: &Shared, folder: &Path, run: &Run, variables: &[Variable]) -> io
         ("charter.workspace.tfvars", expressions),
         ("charter.run.tfvars", of_run),
     ] {
-        write(&folder.join(name), text.as_bytes())?;
+        replace(&folder.join(name), text.as_bytes())?;
         files.push(name.to_owned());
     }
     Ok(Given { environment, files })
@@ -520,7 +513,7 @@ fn give(shared: &Shared, folder: &Path, run: &Run, variables: &[Variable]) -> io
 /// The engine's own configuration.
 fn engine_config(shared: &Shared) -> io::Result<PathBuf> {
     let path = shared.path(&["engine.tfrc"]);
-    terraform::cli::write(&path, shared.settings.mirror.as_deref())?;
+    cli::write(&path, shared.settings.mirror.as_deref())?;
     Ok(path)
 }
 

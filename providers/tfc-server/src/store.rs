@@ -145,6 +145,12 @@ impl Store {
         all.find(|one| one.organization == organization && one.name == name)
     }
 
+    /// The identities of an organization's workspaces.
+    pub(crate) fn workspaces_of(&self, organization: &str) -> Vec<String> {
+        let of = self.workspaces.all().filter(|one| one.organization == organization);
+        of.map(|one| one.id.clone()).collect()
+    }
+
     /// The identities of a workspace's variables.
     pub(crate) fn variables_of(&self, workspace: &str) -> Vec<&str> {
         let of = self.variables.all().filter(|one| one.workspace == workspace);

@@ -1,52 +1,21 @@
 //! The plug is pulled: a server that is killed while an engine works for it, and another one in its folder.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
 use providers::{Provider, Wanted};
 use serde_json::{Value, json};
 use terraform::{Terraform, TerraformConfig};
+use tests::tfc::Served;
 use tests::wait::until;
-use tests::world::binary;
 
 use crate::stage::{engine, resource, runtime, scope};
 
-/// A server as a process, which is killed with this.
-struct Served(Child);
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn serve(folder: &Path, listen: &str) -> (Served, String) {
-    let mut child = Command::new(binary())
-        .args(["tfc-server", "--organization", "acme", "--rate", "1000", "--listen", listen])
-        .arg("--engine")
-        .arg(engine().unwrap())
-        .arg("--folder")
-        .arg(folder)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
-    (Served(child), address)
-}
-
 #[test]
 fn what_a_killed_server_had_begun_is_neither_lost_nor_made_twice() {
-    if engine().is_none() {
-        return;
-    }
+    let Some(engine) = engine() else { return };
     let folder = tempfile::Builder::new().prefix("charter-tfc-").tempdir().unwrap();
     let kept = folder.path().join("server");
-    let (served, address) = serve(&kept, "127.0.0.1:0");
+    let served = Served::start(&kept, &engine, "127.0.0.1:0");
+    let listens = served.address().to_owned();
+    let address = format!("http://{listens}");
     let secrets = folder.path().join("secrets");
     std::fs::create_dir(&secrets).unwrap();
     std::fs::copy(kept.join("token"), secrets.join("tfc")).unwrap();
@@ -76,8 +45,8 @@ fn what_a_killed_server_had_begun_is_neither_lost_nor_made_twice() {
         assert!(cut.is_err(), "{cut:?}");
     });
     // The engine goes on without a server; the next one keeps what it has made.
-    let (_served, again) = serve(&kept, address.strip_prefix("http://").unwrap());
-    assert_eq!(again, address);
+    let again = Served::start(&kept, &engine, &listens);
+    assert_eq!(again.address(), listens);
     until("it is in sync", || {
         let wanted = Wanted::of(&order);
         let seen = runtime.block_on(provider.observe(&scope(), &[wanted]));

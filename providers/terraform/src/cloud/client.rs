@@ -1,7 +1,6 @@
 //! Asking a server of Terraform Cloud's API: one token, one pace, bounded answers.
 
 use std::error::Error as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
@@ -72,7 +71,7 @@ pub(crate) struct Client {
     http: reqwest::Client,
     pub(crate) address: String,
     secret: SecretName,
-    pace: Arc<Mutex<Pace>>,
+    pace: Mutex<Pace>,
 }
 
 /// When the next request may be made.
@@ -131,10 +130,10 @@ impl Client {
             http,
             address: config.address.trim_end_matches('/').to_owned(),
             secret: config.token.clone(),
-            pace: Arc::new(Mutex::new(Pace {
+            pace: Mutex::new(Pace {
                 next: Instant::now(),
                 between: Duration::from_secs(1) / PACE,
-            })),
+            }),
         })
     }
 

@@ -84,6 +84,11 @@ impl Run {
         )
     }
 
+    /// Whether all that it planned is done.
+    pub(crate) fn is_applied(&self) -> bool {
+        self.status == "applied"
+    }
+
     /// Whether somebody has ended it who is not its workspace's engine.
     pub(crate) fn was_ended(&self) -> bool {
         matches!(self.status.as_str(), "discarded" | "canceled" | "force_canceled")

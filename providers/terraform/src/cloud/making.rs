@@ -174,7 +174,6 @@ impl Remote<'_> {
             (VARIABLES, rendered.variables.as_str()),
         ];
         files.extend(rendered.files.iter().map(|(path, text)| (path.as_str(), text.as_str())));
-        let packed = pack::pack(&files)?;
         let digest = Digest::of(&serde_json::to_vec(&files).map_err(std::io::Error::from)?).hex();
         if record.cloud.configuration.as_ref().is_some_and(|one| one.digest == digest) {
             return Ok(());
@@ -191,7 +190,7 @@ impl Remote<'_> {
         let upload = Request {
             method: Method::PUT,
             path: address,
-            body: Some(Body::Bytes(&packed)),
+            body: Some(Body::Bytes(&pack::pack(&files)?)),
             what,
         };
         self.cloud.client.blob(&upload).await?;

@@ -218,10 +218,8 @@ impl Workspace for Remote<'_> {
         let time = result["created-at"]
             .as_str()
             .and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
-        let age = time
-            .and_then(|time| u64::try_from(time.unix_timestamp()).ok())
-            .map(|time| now().saturating_sub(time));
-        let fresh = age.is_some_and(|age| Duration::from_secs(age) < self.site.config.recheck());
+        let seconds = time.and_then(|time| u64::try_from(time.unix_timestamp()).ok());
+        let fresh = seconds.is_some_and(|seconds| self.site.is_fresh(seconds));
         Ok(fresh && result["succeeded"] == true && result["drifted"] == false)
     }
 
@@ -240,10 +238,7 @@ impl Workspace for Remote<'_> {
         };
         // A plan that was seen is shown for as long as what was seen counts; one that comes is waited for.
         let goes_on = |run: &RunRecord| {
-            let fresh = run.planned.as_ref().is_none_or(|planned| {
-                let age = Duration::from_secs(now().saturating_sub(planned.at));
-                age < self.site.config.recheck()
-            });
+            let fresh = run.planned.as_ref().is_none_or(|planned| self.site.is_fresh(planned.at));
             run.aim == aim && fresh
         };
         if !record.cloud.run.as_ref().is_some_and(goes_on) {
@@ -376,6 +371,11 @@ impl Workspace for Remote<'_> {
             record.cloud.run = None;
             self.put(record)?;
             return Ok(Some(STALE.to_owned()));
+        }
+        if run.is_applied() {
+            // What it gives is asked for by who told it to go ahead; until that is written down the record on the disk leads here again.
+            record.cloud.run = None;
+            return Ok(None);
         }
         self.settle(&run, None, record).await.map(|_| None)
     }

@@ -180,7 +180,7 @@ impl Remote<'_> {
         let Some(own) = record.cloud.run.take() else {
             return Ok(Standing::There(state));
         };
-        if run.status == "applied" {
+        if run.is_applied() {
             match own.aim {
                 Some(aim) => {
                     record.cloud.applied = Some(own.configuration);

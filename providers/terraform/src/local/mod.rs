@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -13,8 +13,9 @@ use state::ids::SecretName;
 use state::resource::Outputs;
 
 use providers::detached::{self, Run, going_on};
-use providers::records::private;
+use providers::records::replace;
 
+use crate::cli::{self, TERRAFORM, TOFU, Version};
 use crate::plan::{self, EnginePlan};
 use crate::record::Record;
 use crate::render::{CONFIGURATION, Rendered, VARIABLES};
@@ -29,20 +30,9 @@ const PLANNED: &str = "saved.json";
 /// The state, where it is kept beside the configuration.
 const STATE: &str = "terraform.tfstate";
 
-/// How engines call themselves.
-const TOFU: &str = "OpenTofu";
-const TERRAFORM: &str = "Terraform";
-
 /// What was applied last, and the paths of the order's own files that are there, under names that the engine doesn't read.
 const APPLIED: &str = "applied.kept";
 const LAID: &str = "laid.kept";
-
-/// An engine on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Engine {
-    name: &'static str,
-    version: String,
-}
 
 /// A working directory.
 pub(crate) struct Directory<'a> {
@@ -120,7 +110,7 @@ impl<'a> Directory<'a> {
     }
 
     /// Asks the engine what it is.
-    async fn asked(&self) -> Result<Engine, Hindrance> {
+    async fn asked(&self) -> Result<Version, Hindrance> {
         let folder = self.site.config.folder.join("engine");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let environment = BTreeMap::from([("CHECKPOINT_DISABLE".to_owned(), "1".to_owned())]);
@@ -134,17 +124,8 @@ impl<'a> Directory<'a> {
             log: None,
         };
         let ended = detached::run(&run).await?;
-        let text = String::from_utf8_lossy(&ended.output).into_owned();
-        // What it warns of may stand before that.
-        let said = text.lines().find_map(|line| {
-            let (said, version) = line.split_once(" v")?;
-            let name = [TOFU, TERRAFORM].into_iter().find(|known| *known == said)?;
-            Some((name, version.trim().to_owned()))
-        });
-        match said {
-            Some((name, version)) if ended.code == Some(0) => Ok(Engine { name, version }),
-            _ => Err(Hindrance::Invalid("the engine doesn't say which one it is".to_owned())),
-        }
+        let said = Version::read(&ended.output).filter(|_| ended.code == Some(0));
+        said.ok_or_else(|| Hindrance::Invalid("the engine doesn't say which one it is".to_owned()))
     }
 
     /// Holds every provider that the engine has chosen to those that orders may use: modules name their own.
@@ -169,11 +150,7 @@ impl<'a> Directory<'a> {
         if fs::read_to_string(&path).is_ok_and(|present| present == text) {
             return Ok(());
         }
-        let next = self.folder.join(format!("{name}.next"));
-        let mut file = private(&next)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_data()?;
-        fs::rename(&next, &path)
+        replace(&path, text.as_bytes())
     }
 
     fn forget_plan(&self) -> io::Result<()> {
@@ -188,13 +165,7 @@ impl<'a> Directory<'a> {
 
     async fn run(&self, what: &str, arguments: &[&str]) -> Result<Ended, Hindrance> {
         let config = &self.site.config;
-        let mut environment = BTreeMap::from([
-            ("TF_IN_AUTOMATION".to_owned(), "1".to_owned()),
-            ("TF_INPUT".to_owned(), "0".to_owned()),
-            ("CHECKPOINT_DISABLE".to_owned(), "1".to_owned()),
-            ("HOME".to_owned(), self.folder.display().to_string()),
-            ("TF_CLI_CONFIG_FILE".to_owned(), self.site.engine_config()?.display().to_string()),
-        ]);
+        let mut environment = cli::environment(&self.folder, &self.site.engine_config()?);
         let mut secrets = BTreeMap::new();
         let variables = self.secrets.iter().map(|(name, secret)| (format!("TF_VAR_{name}"), secret));
         let own = config.environment.iter().map(|(name, secret)| (name.clone(), secret));

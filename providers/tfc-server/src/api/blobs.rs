@@ -7,9 +7,11 @@ use axum::extract::{Path, RawQuery};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use providers::records::replace;
+
 use super::App;
 use crate::answer::{Answer, Query, Refusal};
-use crate::{runner, write};
+use crate::runner;
 
 /// The most of a log that is given at once, in bytes.
 const MAX_LOG: usize = 64 * 1024;
@@ -26,7 +28,7 @@ pub(crate) async fn upload_configuration(app: App, Path(key): Path<String>, body
     };
     let folder = app.path(&["configurations"]);
     std::fs::create_dir_all(&folder)?;
-    write(&folder.join(&key), &body)?;
+    replace(&folder.join(&key), &body)?;
     super::configurations::uploaded(&app, &id)?;
     Ok(StatusCode::OK.into_response())
 }

@@ -1,11 +1,11 @@
 //! The paths that the server answers, who may ask, and how often.
 
 pub(crate) mod organizations;
+pub(crate) mod states;
 
 mod blobs;
 mod configurations;
 mod runs;
-mod states;
 mod variables;
 mod workspaces;
 
@@ -190,11 +190,4 @@ async fn admit(State(shared): App, mut request: Request, next: Next) -> Response
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
-}
-
-/// Keeps the state that a run has left.
-pub(crate) fn keep_state(shared: &Shared, workspace: &str, run: &str, text: &[u8]) -> Result<(), String> {
-    states::keep(shared, workspace, Some(run), text)
-        .map(drop)
-        .map_err(|refusal| refusal.words().to_owned())
 }

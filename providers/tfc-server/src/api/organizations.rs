@@ -89,12 +89,7 @@ pub(crate) async fn update(app: App, Path(old): Path<String>, body: Bytes) -> An
             return Err(Refusal::wrong("Name has already been taken"));
         }
         organization.name = new.to_owned();
-        let workspaces: Vec<String> = store
-            .workspaces
-            .all()
-            .filter(|one| one.organization == old)
-            .map(|one| one.id.clone())
-            .collect();
+        let workspaces = store.workspaces_of(&old);
         store.organizations.put(organization.clone())?;
         for id in workspaces {
             store.workspaces.change(&id, |one| new.clone_into(&mut one.organization))?;
@@ -109,12 +104,7 @@ pub(crate) async fn update(app: App, Path(old): Path<String>, body: Bytes) -> An
 pub(crate) async fn delete(app: App, Path(name): Path<String>) -> Answer {
     let mut store = app.store();
     found(&store, &name)?;
-    let of: Vec<String> = store
-        .workspaces
-        .all()
-        .filter(|one| one.organization == name)
-        .map(|one| one.id.clone())
-        .collect();
+    let of = store.workspaces_of(&name);
     let mut files = Vec::new();
     for id in of {
         files.extend(store.remove_workspace(&id)?);

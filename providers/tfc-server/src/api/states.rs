@@ -8,12 +8,14 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
+use providers::records::replace;
+
 use super::{App, Base, User};
+use crate::Shared;
 use crate::answer::{Answer, Given, Query, Refusal, document, made, one, page};
 use crate::documents;
 use crate::model::{Lock, Output, StateVersion};
 use crate::store::{Store, Table, now, random};
-use crate::{Shared, write};
 
 fn found<'a>(store: &'a Store, id: &str) -> Result<&'a StateVersion, Refusal> {
     store.states.get(id).ok_or_else(Refusal::absent)
@@ -54,7 +56,7 @@ pub(crate) fn keep(shared: &Shared, workspace: &str, run: Option<&str>, text: &[
     let key = random(48);
     let folder = shared.path(&["states"]);
     std::fs::create_dir_all(&folder)?;
-    write(&folder.join(&key), text)?;
+    replace(&folder.join(&key), text)?;
     let mut store = shared.store();
     let number = store.number();
     let state = StateVersion {
@@ -156,7 +158,7 @@ pub(crate) fn uploaded(shared: &Shared, id: &str, text: &[u8]) -> Result<(), Ref
     }
     let folder = shared.path(&["states"]);
     std::fs::create_dir_all(&folder)?;
-    write(&folder.join(&state.key), text)?;
+    replace(&folder.join(&state.key), text)?;
     store.states.change(id, |state| {
         state.uploaded = true;
         state.size = text.len();
