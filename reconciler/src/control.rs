@@ -113,8 +113,13 @@ pub enum ControlError {
 
 /// The right to apply for a member, until it is dropped or the process ends.
 #[derive(Debug)]
-pub struct Held {
-    _file: File,
+pub struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that is being started has it too, until it runs its own program.
+        let _ = self.0.unlock();
+    }
 }
 
 /// The control files of one member.
@@ -215,12 +220,18 @@ impl Control {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(io_error("write", &path))?;
-        Ok(Held { _file: file })
+        Ok(Held(file))
     }
 
     /// Whether somebody holds the right to apply now. It writes nothing, and those who ask don't see each other.
     pub fn is_held(&self) -> bool {
-        File::open(self.folder.join("service.lock")).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+        File::open(self.folder.join("service.lock")).is_ok_and(|file| match file.try_lock_shared() {
+            Ok(()) => {
+                let _ = file.unlock();
+                false
+            }
+            Err(error) => matches!(error, TryLockError::WouldBlock),
+        })
     }
 
     /// Writes what the service says of itself, by rename.

@@ -39,7 +39,7 @@ struct Inner {
     keys: RwLock<Keys>,
     simulations: Arc<Semaphore>,
     streams: Arc<Semaphore>,
-    _lock: File,
+    _lock: Hold,
 }
 
 impl Ledger {
@@ -262,8 +262,18 @@ fn write_spec(directory: &Path, spec: &NetworkSpec) -> Result<(), LedgerError> {
     Ok(folder::write_file(&path, text.as_bytes(), Readers::Everybody)?)
 }
 
-/// Takes the directory's lock; the system gives it back when the process ends, however it ends.
-fn lock(directory: &Path) -> Result<File, LedgerError> {
+/// The right to a directory; the system gives it back when the process ends, however it ends.
+struct Hold(File);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that is being started has it too, until it runs its own program.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the directory's lock.
+fn lock(directory: &Path) -> Result<Hold, LedgerError> {
     let path = directory.join("lock");
     let file = OpenOptions::new()
         .create(true)
@@ -272,7 +282,7 @@ fn lock(directory: &Path) -> Result<File, LedgerError> {
         .open(&path)
         .map_err(LedgerError::io("open", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Hold(file)),
         Err(TryLockError::WouldBlock) => Err(LedgerError::Locked(directory.to_owned())),
         Err(TryLockError::Error(error)) => Err(LedgerError::io("lock", &path)(error)),
     }

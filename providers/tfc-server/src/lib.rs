@@ -17,7 +17,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -84,7 +83,14 @@ pub(crate) struct Shared {
     /// What the engine says it is, once it was asked.
     pub(crate) engine: OnceCell<Option<Version>>,
     /// One server at a time has the folder. It goes with its process.
-    _hold: File,
+    hold: File,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Closing the file is not enough: an engine that is being started has it too, until it runs its own program.
+        let _ = self.hold.unlock();
+    }
 }
 
 /// The digests of tokens, with the names of their users.
@@ -138,7 +144,7 @@ impl Server {
     pub fn open(settings: Settings) -> Result<Self, OpenError> {
         std::fs::create_dir_all(&settings.folder)?;
         let hold = File::create(settings.folder.join("lock"))?;
-        flock(&hold, FlockOperation::NonBlockingLockExclusive).map_err(|_| OpenError::Taken)?;
+        hold.try_lock().map_err(|_| OpenError::Taken)?;
         let tokens = tokens(&settings.folder)?;
         let store = Store::open(&settings.folder)?;
         let shared = Shared {
@@ -148,7 +154,7 @@ impl Server {
             changed: Notify::new(),
             rates: Mutex::default(),
             engine: OnceCell::new(),
-            _hold: hold,
+            hold,
             settings,
         };
         Ok(Self { shared: Arc::new(shared) })

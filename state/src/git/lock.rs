@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// The right to write to a store, until dropped.
 pub(super) struct StoreLock {
-    _file: File,
+    file: File,
     root: PathBuf,
 }
 
@@ -46,7 +46,7 @@ impl StoreLock {
             match file.try_lock() {
                 Ok(()) => {
                     return Ok(StoreLock {
-                        _file: file,
+                        file,
                         root: root.to_path_buf(),
                     });
                 }
@@ -85,6 +85,13 @@ impl StoreLock {
             }
         }
         Err(GitError::Locked { path })
+    }
+}
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that is being started has it too, until it runs its own program.
+        let _ = self.file.unlock();
     }
 }
 
