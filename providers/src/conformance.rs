@@ -105,6 +105,10 @@ pub async fn check(subject: &dyn Subject) -> Result<BTreeMap<&'static str, Verdi
     Ok(verdicts)
 }
 
+fn is_absent(seen: &Observation) -> bool {
+    matches!(seen, Observation::Absent | Observation::Unmade { .. })
+}
+
 async fn look(subject: &dyn Subject, resource: &Resource) -> Result<Observation, String> {
     look_as(subject, &subject.scope(), resource).await
 }
@@ -129,7 +133,7 @@ async fn settle(subject: &dyn Subject, resource: &Resource) -> Result<Outputs, S
         match seen {
             Observation::Pending { .. } | Observation::Unknown { .. } => {}
             Observation::Present { owned: false, .. } if !resource.adopt => return Err(format!("it is not ours: {last}")),
-            Observation::Absent | Observation::Present { .. } => {
+            Observation::Absent | Observation::Unmade { .. } | Observation::Present { .. } => {
                 if let Err(error) = subject.provider().apply(&subject.scope(), resource).await {
                     last = chain(&error);
                 }
@@ -149,7 +153,7 @@ async fn vanish(subject: &dyn Subject, resource: &Resource) -> Result<(), String
         match provider.delete(&scope, &resource.kind, &resource.name, &external).await {
             Ok(Deleted::Gone) => {
                 return match look(subject, resource).await? {
-                    Observation::Absent => Ok(()),
+                    Observation::Absent | Observation::Unmade { .. } => Ok(()),
                     other => Err(format!("it was deleted, and then seen: {other:?}")),
                 };
             }
@@ -172,7 +176,7 @@ async fn expect_count(subject: &dyn Subject, resource: &Resource, wanted: usize)
 
 async fn applied_twice(subject: &dyn Subject) -> Result<Verdict, String> {
     let resource = subject.resource("twice");
-    expect(look(subject, &resource).await? == Observation::Absent, || {
+    expect(is_absent(&look(subject, &resource).await?), || {
         "it is there before it is made".to_owned()
     })?;
     let first = settle(subject, &resource).await?;
@@ -516,8 +520,6 @@ async fn rendered(subject: &dyn Subject) -> Result<Verdict, String> {
             format!("the name {:?} is no plain file name", script.name)
         })?;
     }
-    expect(look(subject, &resource).await? == Observation::Absent, || {
-        "rendering made it".to_owned()
-    })?;
+    expect(is_absent(&look(subject, &resource).await?), || "rendering made it".to_owned())?;
     Ok(Verdict::Holds)
 }

@@ -200,9 +200,33 @@ pub async fn run(run: &Run<'_>) -> Result<Ended, RunError> {
 
 fn stop(pid: Option<i32>, signal: Signal) {
     // It is a child that nobody has waited for, or was just seen to be the one that was started: its number is its own.
-    if let Some(pid) = pid.and_then(Pid::from_raw) {
+    let Some(pid) = pid else { return };
+    // Who is asked gently ends what it has started itself. Who isn't can't: they are found before it is gone.
+    let all = if signal == Signal::KILL { descendants(pid) } else { Vec::new() };
+    for pid in std::iter::once(pid).chain(all).filter_map(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
+}
+
+/// The processes that a process has started, and those that they have.
+fn descendants(pid: i32) -> Vec<i32> {
+    let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for stat in procfs::process::all_processes()
+        .into_iter()
+        .flatten()
+        .flatten()
+        .flat_map(|process| process.stat())
+    {
+        children.entry(stat.ppid).or_default().push(stat.pid);
+    }
+    let mut all = Vec::new();
+    let mut left = vec![pid];
+    while let Some(next) = left.pop() {
+        let own = children.remove(&next).unwrap_or_default();
+        all.extend(&own);
+        left.extend(own);
+    }
+    all
 }
 
 fn read(path: &Path, what: &str) -> Result<Vec<u8>, RunError> {

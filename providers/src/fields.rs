@@ -61,6 +61,32 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
+/// `{"$secret": …}`: a secret of this machine, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretRef(pub SecretName);
+
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Setting::deserialize(deserializer) {
+            Ok(Setting::Secret(name)) => Ok(Self(name)),
+            _ => Err(D::Error::custom(
+                "expected {\"$secret\": \"name\"}: what is secret never stands in an order",
+            )),
+        }
+    }
+}
+
+impl JsonSchema for SecretRef {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SecretRef".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object", "properties": { "$secret": { "type": "string" } }, "required": ["$secret"], "additionalProperties": false
+        })
+    }
+}
+
 impl JsonSchema for Text {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Text".into()
@@ -83,6 +109,50 @@ impl JsonSchema for Setting {
             { "type": "object", "properties": { "$ref": { "type": "string" } }, "required": ["$ref"], "additionalProperties": false },
             { "type": "object", "properties": { "$secret": { "type": "string" } }, "required": ["$secret"], "additionalProperties": false }
         ] })
+    }
+}
+
+/// A variable's value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Variable {
+    /// Data, in which outputs of other resources may stand.
+    Data(Value),
+    /// A secret's text.
+    Secret(SecretName),
+}
+
+impl<'de> Deserialize<'de> for Variable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        match value.get("$secret") {
+            Some(name) if value.as_object().is_some_and(|map| map.len() == 1) => {
+                let name = name.as_str().unwrap_or_default();
+                SecretName::new(name).map(Variable::Secret).map_err(D::Error::custom)
+            }
+            _ => Ok(Variable::Data(value)),
+        }
+    }
+}
+
+impl JsonSchema for Variable {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Variable".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!(true)
+    }
+}
+
+/// A value as it is shown before all of it is known: a reference is its name in angle brackets.
+pub fn shown(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => match map.get("$ref").and_then(Value::as_str).filter(|_| map.len() == 1) {
+            Some(reference) => Value::String(format!("<{reference}>")),
+            None => Value::Object(map.iter().map(|(name, value)| (name.clone(), shown(value))).collect()),
+        },
+        Value::Array(list) => Value::Array(list.iter().map(shown).collect()),
+        other => other.clone(),
     }
 }
 

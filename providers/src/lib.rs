@@ -4,7 +4,9 @@
 
 pub mod conformance;
 pub mod detached;
+pub mod digests;
 pub mod fields;
+pub mod hold;
 pub mod machine;
 pub mod made;
 pub mod memory;
@@ -256,6 +258,16 @@ pub trait Provider: Send + Sync {
     /// Observes all wanted resources, and finds owned objects that are not among them. What can't be seen is `Unknown`. What is carried
     /// here and still another channel's is `Pending`; once that has let go of it it is there and not owned, for the plan to adopt.
     async fn observe(&self, scope: &Scope, wanted: &[Wanted<'_>]) -> Observed;
+
+    /// What goes on right now for resources of a scope, in words: nobody waits for it here, and it stands in no history.
+    fn going_on(&self, _scope: &Scope) -> BTreeMap<ResourceName, String> {
+        BTreeMap::new()
+    }
+
+    /// Whether deleting undoes what was made for a resource. `Err`: why not; it is let go of then, and that is what is reported.
+    fn undoes(&self, _resource: &Resource) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Waits until what the last look saw is no longer so, as far as that is told without looking. It may be wrong both ways: who waits
     /// looks again, and looks now and then anyway.

@@ -68,6 +68,18 @@ impl Folder {
         Ok(Some(all))
     }
 
+    /// Reads one record; none: there is none of this name.
+    pub fn one(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let file = match File::open(self.file(name)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        file.take(self.most).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
     /// Writes a record, which is on the disk when this returns. The name has to be one of a file.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.make()?;

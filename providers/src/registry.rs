@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use state::ids::Kind;
+use state::ids::{Kind, ResourceName};
 use thiserror::Error;
 
 use crate::{Provider, Scope};
@@ -54,6 +54,11 @@ impl Registry {
             std::future::pending::<()>().await;
         }
         futures::future::select_all(self.providers.iter().map(|provider| provider.changed(scope))).await;
+    }
+
+    /// What goes on right now for a scope, by resource.
+    pub fn going_on(&self, scope: &Scope) -> BTreeMap<ResourceName, String> {
+        self.providers.iter().flat_map(|provider| provider.going_on(scope)).collect()
     }
 
     /// All kinds that can be made.

@@ -1,5 +1,6 @@
 //! Secrets of a member: one file each, in a folder that a provider's table of `charter.toml` names.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -69,6 +70,18 @@ pub fn read(table: &'static str, folder: Option<&Path>, name: &SecretName) -> Re
         text.pop();
     }
     Ok(text)
+}
+
+/// A text with the names of secrets, in angle brackets, in the place of what they are.
+pub fn masked(text: &str, secrets: &BTreeMap<String, String>) -> String {
+    let mut text = text.to_owned();
+    for (name, secret) in secrets.iter().filter(|(_, secret)| !secret.trim().is_empty()) {
+        // As it is, and as it is told in a line.
+        for told in [secret.trim().to_owned(), secret.split_whitespace().collect::<Vec<_>>().join(" ")] {
+            text = text.replace(&told, &format!("<{name}>"));
+        }
+    }
+    text
 }
 
 #[cfg(test)]

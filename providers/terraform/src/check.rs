@@ -6,12 +6,12 @@ use serde_json::{Map, Value};
 use state::resource::Resource;
 
 use providers::Invalid;
-use providers::fields;
+use providers::fields::{self, Variable};
 use providers::refusal::{Refusal, denied, wrong};
 
 use crate::config::TerraformConfig;
 use crate::files::{self, Files};
-use crate::spec::{ModuleSpec, Variable, WorkspaceSpec};
+use crate::spec::{ModuleSpec, WorkspaceSpec};
 
 /// The functions that read files.
 const READERS: [&str; 11] = [

@@ -1,29 +1,15 @@
 //! Configurations in files: read from the member's folder, held to their digests, and understood as far as they are checked.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use state::canonical::Digest;
 
-use providers::refusal::{Refusal, denied, wrong};
-
-/// The most files of a configuration, and the largest of them, in bytes.
-const MAX_FILES: usize = 200;
-const MAX_BYTES: u64 = 1024 * 1024;
+use providers::digests::{self, is_plain};
+use providers::refusal::{Refusal, wrong};
 
 /// The files of a configuration, by their paths.
 pub(crate) type Files = BTreeMap<String, String>;
-
-/// Whether a path stays in its folder, and names a file that Charter and the engine take for the same.
-fn is_plain(path: &str) -> bool {
-    let part = |part: &str| {
-        !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
-    };
-    path.len() <= 200 && path.split('/').count() <= 8 && path.split('/').all(part)
-}
 
 /// Whether a name is one of Charter's own, or one that an engine reads beside what is checked.
 fn is_taken(path: &str) -> bool {
@@ -36,47 +22,17 @@ fn is_taken(path: &str) -> bool {
 
 /// Reads the files that an order names.
 pub(crate) fn read(folder: Option<&Path>, wanted: &BTreeMap<String, String>) -> Result<Files, Refusal> {
-    if wanted.is_empty() {
-        return Ok(Files::new());
+    if let Some(bad) = wanted.keys().find(|path| is_taken(path)) {
+        return Err(wrong(format!(
+            "files: {bad:?} is a name that Charter writes, or that an engine reads unseen"
+        )));
     }
-    let Some(folder) = folder else {
-        return Err(denied(
-            "files: there is no folder for them: name one with terraform.configurations in charter.toml",
-        ));
+    let files = digests::read("terraform.configurations", folder, wanted)?;
+    let text = |(path, bytes): (String, Vec<u8>)| match String::from_utf8(bytes) {
+        Ok(text) => Ok((path, text)),
+        Err(_) => Err(wrong(format!("files/{path} is no text"))),
     };
-    if wanted.len() > MAX_FILES {
-        return Err(wrong(format!("files: there are more than {MAX_FILES}")));
-    }
-    let mut files = Files::new();
-    for (path, digest) in wanted {
-        if !is_plain(path) || is_taken(path) {
-            return Err(wrong(format!(
-                "files: {path:?} is no name of a configuration's file: letters, digits, '.', '-' and '_', below the folder, and nothing that Charter writes or an engine reads unseen"
-            )));
-        }
-        let unread = |why: String| {
-            wrong(format!(
-                "files/{path} can't be read from the folder that terraform.configurations in charter.toml names: {why}"
-            ))
-        };
-        let mut bytes = Vec::new();
-        let file = File::open(folder.join(path)).map_err(|error| unread(error.to_string()))?;
-        file.take(MAX_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| unread(error.to_string()))?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(unread(format!("it is larger than {MAX_BYTES} bytes")));
-        }
-        let found = Digest::of(&bytes).hex();
-        if found != *digest {
-            return Err(denied(format!(
-                "files/{path}: its SHA-256 is {found}, and the order's is {digest:.64}"
-            )));
-        }
-        let text = String::from_utf8(bytes).map_err(|_| unread("it is no text".to_owned()))?;
-        files.insert(path.clone(), text);
-    }
-    Ok(files)
+    files.into_iter().map(text).collect()
 }
 
 /// The folder of a path.
@@ -139,6 +95,7 @@ fn reached(from: &str, said: &str) -> Option<String> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use state::canonical::Digest;
 
     #[test]
     fn paths_lead_to_what_is_ordered_and_nowhere_else() {
@@ -163,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_held_to_their_digests_and_names() {
+    fn what_an_engine_reads_unseen_is_no_file_of_an_orders() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("main.tf"), "output \"a\" { value = 1 }").unwrap();
         let digest = Digest::of(b"output \"a\" { value = 1 }").hex();
@@ -176,21 +133,8 @@ mod tests {
             said(here, "main.tf", &digest),
             json!([["main.tf", { "output": { "a": { "value": 1 } } }]]).to_string()
         );
-        assert!(said(here, "main.tf", "0").contains(&format!("its SHA-256 is {digest}, and the order's is 0")));
-        assert!(said(None, "main.tf", &digest).contains("terraform.configurations"));
-        assert!(said(here, "gone.tf", &digest).contains("can't be read"));
-        for bad in [
-            "../main.tf",
-            "/main.tf",
-            ".terraformrc",
-            "a.auto.tfvars",
-            "x_override.tf",
-            "override.tf",
-            "a.tofu",
-            "main.tf.json",
-            "a b.tf",
-        ] {
-            assert!(said(here, bad, &digest).contains("is no name of a configuration's file"), "{bad}");
+        for bad in ["a.auto.tfvars", "x_override.tf", "override.tf", "a.tofu", "main.tf.json"] {
+            assert!(said(here, bad, &digest).contains("an engine reads unseen"), "{bad}");
         }
     }
 }

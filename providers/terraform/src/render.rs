@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use state::ids::SecretName;
 
+use providers::fields::{Variable, shown};
+
 use crate::check::Ordered;
 use crate::config::TerraformConfig;
 use crate::files::Files;
-use crate::spec::{ModuleSpec, Variable};
+use crate::spec::ModuleSpec;
 
 /// The name of the configuration's file.
 pub(crate) const CONFIGURATION: &str = "main.tf.json";
@@ -110,18 +112,6 @@ fn declare(configuration: &mut Map<String, Value>, ordered: &Ordered) {
 /// A text that the engine takes as it is: what begins a template doesn't.
 pub(crate) fn data(text: &str) -> String {
     text.replace("${", "$${").replace("%{", "%%{")
-}
-
-/// Data with references as their names: what is rendered before their values are known.
-fn shown(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => match map.get("$ref").and_then(Value::as_str).filter(|_| map.len() == 1) {
-            Some(reference) => Value::String(format!("<{reference}>")),
-            None => Value::Object(map.iter().map(|(name, value)| (name.clone(), shown(value))).collect()),
-        },
-        Value::Array(list) => Value::Array(list.iter().map(shown).collect()),
-        other => other.clone(),
-    }
 }
 
 fn escaped(value: &Value) -> Value {

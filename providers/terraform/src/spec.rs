@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::{Map, Value};
-use state::ids::{Kind, SecretName};
+use state::ids::Kind;
+
+use providers::fields::Variable;
 
 /// A module of a registry.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -22,38 +23,6 @@ pub(crate) struct ModuleSpec {
     /// Those of its outputs that the workspace gives.
     #[serde(default)]
     pub(crate) outputs: Vec<String>,
-}
-
-/// A variable's value.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Variable {
-    /// Data, in which outputs of other resources may stand.
-    Data(Value),
-    /// A secret's text.
-    Secret(SecretName),
-}
-
-impl<'de> Deserialize<'de> for Variable {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        match value.get("$secret") {
-            Some(name) if value.as_object().is_some_and(|map| map.len() == 1) => {
-                let name = name.as_str().unwrap_or_default();
-                SecretName::new(name).map(Variable::Secret).map_err(D::Error::custom)
-            }
-            _ => Ok(Variable::Data(value)),
-        }
-    }
-}
-
-impl JsonSchema for Variable {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Variable".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!(true)
-    }
 }
 
 /// Which engine makes a workspace.

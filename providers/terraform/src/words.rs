@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use providers::secrets::masked;
+
 /// The most of an engine's complaints that is told.
 const MAX_WORDS: usize = 2 * 1024;
 /// How a line of text ends that tells of something done.
@@ -29,13 +31,8 @@ impl Said {
             .chars()
             .map(|c| if c.is_control() || "│╷╵".contains(c) { ' ' } else { c })
             .collect();
-        let mut words = plain.split_whitespace().collect::<Vec<_>>().join(" ");
-        for (name, secret) in self.secrets.iter().filter(|(_, secret)| !secret.trim().is_empty()) {
-            // As it is, and as it is told in a line.
-            for told in [secret.clone(), secret.split_whitespace().collect::<Vec<_>>().join(" ")] {
-                words = words.replace(&told, &format!("<{name}>"));
-            }
-        }
+        let words = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut words = masked(&words, &self.secrets);
         if words.len() > MAX_WORDS {
             let at = (0..=MAX_WORDS).rev().find(|at| words.is_char_boundary(*at)).unwrap_or(0);
             words.truncate(at);
