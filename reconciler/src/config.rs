@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ansible::AnsibleConfig;
 use kubernetes::KubernetesConfig;
 use libvirt::LibvirtConfig;
 use policies::LocalPolicy;
@@ -48,6 +49,9 @@ pub struct Config {
     /// What Terraform may do for it; without it the member makes no `terraform/…` resources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terraform: Option<TerraformConfig>,
+    /// What Ansible may do for it; without it the member makes no `ansible/…` resources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ansible: Option<AnsibleConfig>,
     /// How this member makes and joins channels on a Fabric network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fabric: Option<FabricConfig>,
@@ -177,6 +181,7 @@ impl Config {
             kubernetes: None,
             libvirt: None,
             terraform: None,
+            ansible: None,
             fabric: None,
             policy: LocalPolicy::default(),
             folder: folder.to_owned(),
@@ -209,6 +214,9 @@ impl Config {
         }
         if let Some(terraform) = &mut config.terraform {
             terraform.resolve(&config.folder);
+        }
+        if let Some(ansible) = &mut config.ansible {
+            ansible.resolve(&config.folder);
         }
         if let Some(fabric) = &mut config.fabric {
             fabric.resolve(&config.folder);
@@ -247,6 +255,9 @@ impl Config {
         }
         if let Some(terraform) = &self.terraform {
             terraform.check()?;
+        }
+        if let Some(ansible) = &self.ansible {
+            ansible.check()?;
         }
         if let Some(fabric) = &self.fabric {
             fabric.check()?;

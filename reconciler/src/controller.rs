@@ -30,7 +30,7 @@ use tokio::sync::Mutex;
 use crate::actual::{Actual, ActualError, Author, CommitSigner, Outgoing};
 use crate::executor::{Bounds, ExecuteError, Execution, StepResult, chain, message};
 use crate::loaded::{Heads, Loaded, LoadingError};
-use crate::observe::{Seen, invalid, observe, observe_wanted};
+use crate::observe::{Seen, invalid, lasting, observe, observe_wanted};
 use crate::overdue::{self, Due};
 use crate::planner::{self, Input, Mode, PlanError, settled, wanted};
 use crate::reporting::{self, Basis};
@@ -368,6 +368,7 @@ impl Controller {
             orphans,
             forbidden: &policies::forbidden(desired, member, &self.settings.policy),
             invalid: &invalid(&self.settings.registry, desired, member),
+            lasting: &lasting(&self.settings.registry, desired, actual.inventory(), member),
         })?)
     }
 

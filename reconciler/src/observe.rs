@@ -8,6 +8,7 @@ use providers::registry::Registry;
 use providers::{Orphan, Scope, Wanted};
 use state::desired::DesiredState;
 use state::ids::{MemberId, ResourceName};
+use state::inventory::Inventory;
 use state::observation::Observation;
 
 use crate::planner::OwnedWanted;
@@ -89,4 +90,16 @@ pub fn invalid(registry: &Registry, desired: &DesiredState, member: &MemberId) -
         }
     }
     found
+}
+
+/// What is no longer wanted of the member's, or may once not be, and can't be undone by its provider, each with the reason.
+pub fn lasting(registry: &Registry, desired: &DesiredState, inventory: &Inventory, member: &MemberId) -> BTreeMap<ResourceName, String> {
+    let retired = desired.retired().values().map(|ordered| &ordered.resource);
+    let retired = retired.filter(|resource| resource.owner == *member);
+    let all = retired.chain(inventory.entries().values().map(|entry| &entry.resource));
+    all.filter_map(|resource| {
+        let why = registry.for_kind(&resource.kind)?.undoes(resource).err()?;
+        Some((resource.name.clone(), why))
+    })
+    .collect()
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ansible::Ansible;
 use kubernetes::Kubernetes;
 use ledger_sync::reports::Recording;
 use ledger_sync::{FollowError, Follower, Ledger, Options, Progress, SubmitError, frozen};
@@ -256,6 +257,9 @@ pub fn registry(config: &Config) -> Result<Registry, ServiceError> {
             source: source.into(),
         })?;
         providers.push(Arc::new(terraform));
+    }
+    if let Some(ansible) = &config.ansible {
+        providers.push(Arc::new(Ansible::new(ansible.clone())));
     }
     Registry::new(providers).map_err(|source| ServiceError::Provider {
         member: config.member.clone(),

@@ -128,6 +128,7 @@ impl Scene {
             orphans: &self.orphans,
             forbidden: &self.forbidden,
             invalid: &BTreeMap::new(),
+            lasting: &BTreeMap::new(),
         })
         .unwrap()
     }

@@ -25,6 +25,11 @@ pub struct FieldDrift {
 pub enum Observation {
     /// It is not there: the provider looked where it would be, and was allowed to.
     Absent,
+    /// It was never made, and this is known of what making it would change outside.
+    Unmade {
+        /// What would change.
+        changes: Vec<FieldDrift>,
+    },
     /// It is there.
     Present {
         /// Its external name.

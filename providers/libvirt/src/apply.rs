@@ -59,7 +59,7 @@ pub(crate) async fn apply(site: &Site, scope: &Scope, resource: &Resource) -> Re
             }
         }
         Observation::Pending { why, .. } | Observation::Unknown { why } => Applied::Pending { external, why },
-        Observation::Absent => Applied::Pending {
+        Observation::Absent | Observation::Unmade { .. } => Applied::Pending {
             external,
             why: "it is not there yet".into(),
         },

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use ansible::AnsibleConfig;
 use kubernetes::KubernetesConfig;
 use libvirt::LibvirtConfig;
 use state::ids::{Channel, Kind, MemberId, SecretName};
@@ -60,7 +61,31 @@ pub(crate) fn complete(config: &mut Config, network: &Network, member: &MemberId
         config.terraform = Some(terraform);
         changed = true;
     }
+    let played = of("ansible");
+    if let Some((_, first)) = played.first().filter(|_| config.ansible.is_none()) {
+        let program = on_path(&["ansible-playbook"]).ok_or_else(|| {
+            CliError::new(format!("{member} orders {}, and there is no Ansible for it", first.kind))
+                .next("install Ansible (ansible-core 2.14 or newer), or leave that order out of network.yaml")
+        })?;
+        let mut ansible = AnsibleConfig::new(program);
+        for (_, resource) in &played {
+            ansible.give(resource);
+        }
+        config.ansible = Some(ansible);
+        changed = true;
+    }
     Ok(changed)
+}
+
+/// The first of these programs that is on PATH.
+fn on_path(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = |name: &&str| {
+        std::env::split_paths(&path)
+            .map(|folder| folder.join(name))
+            .find(|path| path.is_file())
+    };
+    names.iter().find_map(found)
 }
 
 /// The organization that Terraform's own tools would use, or the engine that is on PATH.
@@ -79,12 +104,7 @@ fn terraform_for(folder: &Path, member: &MemberId, kind: &Kind) -> Result<Terraf
         kept.doing(format!("{member}'s token can't be kept in {}", secrets.display()))?;
         return Ok(terraform);
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = ENGINES.into_iter().find_map(|name| {
-        let candidates = std::env::split_paths(&path).map(|folder| folder.join(name));
-        candidates.into_iter().find(|path| path.is_file())
-    });
-    found.map(TerraformConfig::new).ok_or_else(|| {
+    on_path(&ENGINES).map(TerraformConfig::new).ok_or_else(|| {
         CliError::new(format!("{member} orders {kind}, and there is no engine for it")).next(
             "install tofu or terraform, name a server by TFE_ADDRESS, TFE_TOKEN and TF_CLOUD_ORGANIZATION, or leave that order out of network.yaml",
         )

@@ -404,7 +404,7 @@ pub(crate) async fn drift(global: &Global) -> Result<Exit, CliError> {
     for one in &found {
         output::line(&format!("{} {}/{} ({})", one.member, one.channel, one.resource, one.kind));
         match &one.observation {
-            Observation::Absent => output::line("  it is gone"),
+            Observation::Absent | Observation::Unmade { .. } => output::line("  it is gone"),
             Observation::Unknown { why } => output::line(&format!("  it could not be observed: {}", output::plain(why))),
             Observation::Pending { why, .. } => output::line(&format!("  {}", output::plain(why))),
             Observation::Present {

@@ -1,11 +1,12 @@
 //! `status`: how every resource stands, whether the ledger is followed, and what is owned and not in order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ledger_sync::{Testimony, frozen};
+use providers::Scope;
 use serde::Serialize;
 use state::acts::life::{ENDING, EndingRecord, PartRecord};
-use state::ids::{Channel, MemberId};
+use state::ids::{Channel, MemberId, ResourceName};
 use state::reported::Head;
 use state::time::Timestamp;
 
@@ -14,6 +15,7 @@ use super::standing::{self, Standing};
 use super::{Format, Global, output, targets};
 use crate::clock::now;
 use crate::control::{ChannelStatus, Control, ServiceStatus};
+use crate::service;
 use crate::view::{self, ChannelView};
 
 #[derive(Serialize)]
@@ -34,6 +36,7 @@ struct One {
     resources: Vec<Standing>,
     owned: usize,
     unresolved: Vec<String>,
+    going_on: BTreeMap<ResourceName, String>,
     reports: Vec<Said>,
 }
 
@@ -51,6 +54,8 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
     let mut without = Vec::new();
     for (config, channels) in targets::selected(global)? {
         let store = targets::store(&config)?;
+        // What can't be set up here is told by plan and by the service.
+        let registry = service::registry(&config).ok();
         let control = Control::new(config.folder());
         let service = control.read_status();
         if channels.is_empty() && global.channel.is_none() {
@@ -87,6 +92,9 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
                 paused: control.paused(&channel),
                 resources: standing::from(&view, &channel, None),
                 owned: view.inventory.entries().len(),
+                going_on: registry.as_ref().map_or_else(BTreeMap::new, |registry| {
+                    registry.going_on(&Scope::new(channel.clone(), config.member.clone()))
+                }),
                 unresolved: view.inventory.entries().iter().filter_map(failed).collect(),
                 reports: view
                     .reported
@@ -292,6 +300,9 @@ fn wrong(one: &One) {
     let member = &one.member;
     if one.paused {
         output::line(&format!("  {member} is paused: nothing is applied until 'charter resume'"));
+    }
+    for (resource, words) in &one.going_on {
+        output::line(&format!("  {member}: {resource}: {}", output::plain(words)));
     }
     for failed in &one.unresolved {
         output::line(&format!("  {member} failed: {}", output::plain(failed)));

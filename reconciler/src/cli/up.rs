@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use embedded::{MemberSpec, NetworkSpec, Server};
 use ledger_sync::Ledger;
+use providers::Scope;
 use providers::machine::{Command, Machine, MachineConfig};
+use providers::registry::Registry;
 use state::git::Store;
 use state::ids::{Channel, MemberId};
 
@@ -19,7 +21,7 @@ use crate::config::{Config, LedgerConfig};
 use crate::discovery::Pattern;
 use crate::document::Document;
 use crate::network::{Network, NetworkMember};
-use crate::service::Service;
+use crate::service::{self, Service};
 use crate::submission::{Present, Said, Voice};
 
 /// When `up` ends.
@@ -354,20 +356,27 @@ pub(crate) async fn converge(
     said: &BTreeMap<Channel, u64>,
 ) -> Result<Vec<Standing>, CliError> {
     let progress = Progress::start();
-    let mut last = (0, 0);
+    let mut registries = Vec::new();
+    for (config, _) in running {
+        let registry = service::registry(config).doing(format!("cannot look at what goes on for {}", config.member))?;
+        registries.push((&config.member, registry));
+    }
+    let mut last = (0, 0, Vec::new());
     let mut still_since = tokio::time::Instant::now();
     loop {
         // Asked first: what is looked at then is at least as new.
         let level = level(running, said);
         let standing = look(running, channels)?;
         let ready = standing.iter().filter(|one| one.ready()).count();
-        progress.show(ready, standing.len(), &waiting(&standing));
+        let going_on = going_on(&registries, channels);
+        progress.show(ready, standing.len(), &waiting(&standing, &going_on));
         if level && ready == standing.len() {
             progress.finish();
             return Ok(standing);
         }
-        if (ready, standing.len()) != last {
-            last = (ready, standing.len());
+        let now = (ready, standing.len(), going_on);
+        if now != last {
+            last = now;
             still_since = tokio::time::Instant::now();
         }
         if still_since.elapsed() > PATIENCE {
@@ -397,7 +406,26 @@ fn look(running: &[(&Config, &Service)], channels: &[Channel]) -> Result<Vec<Sta
     Ok(all)
 }
 
-fn waiting(standing: &[Standing]) -> String {
+/// What goes on right now, each with its resource.
+fn going_on(registries: &[(&MemberId, Registry)], channels: &[Channel]) -> Vec<String> {
+    let mut all = Vec::new();
+    for (member, registry) in registries {
+        for channel in channels {
+            let scope = Scope::new(channel.clone(), (*member).clone());
+            let told = registry.going_on(&scope).into_iter();
+            all.extend(told.map(|(resource, words)| format!("{channel}/{resource}: {}", output::plain(&words))));
+        }
+    }
+    all
+}
+
+fn waiting(standing: &[Standing], going_on: &[String]) -> String {
+    if let [first, rest @ ..] = going_on {
+        return match rest.len() {
+            0 => first.clone(),
+            more => format!("{first} and {more} more"),
+        };
+    }
     let names: Vec<String> = standing
         .iter()
         .filter(|one| !one.ready())

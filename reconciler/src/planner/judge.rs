@@ -148,7 +148,8 @@ fn judge<'a>(
             Vec::new(),
         ),
         Some(Observation::Pending { why, .. }) => Verdict::Left(Condition::Pending, why.clone(), None, Vec::new()),
-        Some(Observation::Absent) => absent(ordered, entry, known)?,
+        Some(Observation::Absent) => absent(ordered, entry, known, &[])?,
+        Some(Observation::Unmade { changes }) => absent(ordered, entry, known, changes)?,
         Some(Observation::Present {
             blocked: Some(why), drift, ..
         }) => Verdict::Left(Condition::Denied, why.clone(), Some(Severity::Denied), drift.clone()),
@@ -174,7 +175,14 @@ fn unseen<'a>(kind: &Kind) -> Verdict<'a> {
     Verdict::Left(Condition::Unknown, why, Some(Severity::Unknown), Vec::new())
 }
 
-fn absent<'a>(ordered: &'a Ordered, entry: Option<&Entry>, known: &Known<'_>) -> Result<Verdict<'a>, CanonicalError> {
+fn absent<'a>(
+    ordered: &'a Ordered,
+    entry: Option<&Entry>,
+    known: &Known<'_>,
+    outside: &[FieldDrift],
+) -> Result<Verdict<'a>, CanonicalError> {
+    let mut changes = fields::created(&ordered.resource, known);
+    changes.extend(fields::drifted(outside));
     let mut tx = Some(ordered.last().position);
     let mut condition = Condition::Pending;
     let why = match entry {
@@ -197,7 +205,7 @@ fn absent<'a>(ordered: &'a Ordered, entry: Option<&Entry>, known: &Known<'_>) ->
             external: entry.map(|entry| entry.external.clone()),
             why: vec![why],
             tx,
-            changes: fields::created(&ordered.resource, known),
+            changes,
             condition,
         },
         Vec::new(),

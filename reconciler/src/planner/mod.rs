@@ -66,6 +66,8 @@ pub struct Input<'a> {
     pub forbidden: &'a BTreeMap<ResourceName, String>,
     /// Resources that the providers refuse as they were ordered, with the reason.
     pub invalid: &'a BTreeMap<ResourceName, String>,
+    /// Resources that would be let go of where others are deleted, with the reason: their providers can't undo what was done.
+    pub lasting: &'a BTreeMap<ResourceName, String>,
 }
 
 impl Input<'_> {

@@ -51,7 +51,7 @@ impl Known<'_> {
         if ordered.resource.owner == *self.member {
             match self.observed.and_then(|observed| observed.get(resource)) {
                 Some(Observation::Present { owned: true, outputs, .. }) => outputs.get(output),
-                Some(Observation::Absent | Observation::Present { .. }) => None,
+                Some(Observation::Absent | Observation::Unmade { .. } | Observation::Present { .. }) => None,
                 Some(Observation::Pending { .. } | Observation::Unknown { .. }) | None => {
                     self.inventory.get(&ordered.resource.name)?.outputs.get(output)
                 }

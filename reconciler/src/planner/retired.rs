@@ -120,6 +120,11 @@ fn tombstone(gone: &Ordered) -> Leaving<'_> {
 
 fn leave(input: &Input<'_>, name: &ResourceName, leaving: Leaving<'_>, draft: &mut Draft) -> Result<(), CanonicalError> {
     let entry = leaving.entry;
+    let lasting = input.lasting.get(name);
+    let on_retire = match lasting {
+        Some(_) => OnRetire::Retain,
+        None => leaving.on_retire,
+    };
     let mut status = ResourceStatus {
         kind: leaving.resource.kind.clone(),
         condition: Condition::Deleting,
@@ -154,18 +159,19 @@ fn leave(input: &Input<'_>, name: &ResourceName, leaving: Leaving<'_>, draft: &m
             finding = Some((Severity::Unknown, why));
             None
         }
-        Some(Observation::Absent) => {
+        Some(Observation::Absent | Observation::Unmade { .. }) => {
             // Where it was left may not be known any more, and what is kept by agreement is never said to be destroyed on a guess.
-            let released = leaving.on_retire == OnRetire::Retain && entry.is_none() && leaving.resource.spec.refers();
+            let released = on_retire == OnRetire::Retain && entry.is_none() && leaving.resource.spec.refers();
             status.condition = if released { Condition::Retained } else { Condition::Deleted };
             let why = vec!["its absence was observed".to_owned(), leaving.why.clone()];
             entry.map(|_| step(Action::Forget, None, why)).transpose()?
         }
         Some(Observation::Present { owned: false, .. }) => {
-            status.condition = match leaving.on_retire {
+            status.condition = match on_retire {
                 OnRetire::Retain => Condition::Retained,
                 OnRetire::Delete => Condition::Deleted,
             };
+            status.why = lasting.cloned();
             let why = vec!["what is there is not Charter's any more".to_owned(), leaving.why.clone()];
             entry.map(|_| step(Action::Forget, None, why)).transpose()?
         }
@@ -182,8 +188,9 @@ fn leave(input: &Input<'_>, name: &ResourceName, leaving: Leaving<'_>, draft: &m
                 status.condition = Condition::Denied;
                 finding = Some((Severity::Denied, is_protected(&leaving.why)));
                 None
-            } else if leaving.on_retire == OnRetire::Retain {
-                let why = vec![leaving.why.clone(), "it is kept where it is".to_owned()];
+            } else if on_retire == OnRetire::Retain {
+                let kept = lasting.cloned().unwrap_or_else(|| "it is kept where it is".to_owned());
+                let why = vec![leaving.why.clone(), kept];
                 Some(step(Action::Forget, Some(external.clone()), why)?)
             } else {
                 Some(step(Action::Delete, Some(external.clone()), vec![leaving.why.clone()])?)
