@@ -2,15 +2,18 @@
 //! planned, what somebody has changed is healed, and what is retired without a retiring play is let go of.
 
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 use serde_json::json;
-use tests::wait::{until, until_within};
+use tests::wait::until_within;
 use tests::{World, documents};
 
 use crate::hosts::pair;
 use crate::stage::{CANARY, can_make_hosts, program};
 
 const CHANNEL: &str = "smart-city-1";
+/// Each look is a run of Ansible, and each change is two.
+const LONG: Duration = Duration::from_secs(240);
 
 #[test]
 fn an_address_flows_into_an_inventory_and_a_playbook_runs_there() {
@@ -103,16 +106,16 @@ fn an_address_flows_into_an_inventory_and_a_playbook_runs_there() {
             false => Err(format!("{text:?}")),
         }
     };
-    until("the station is configured", || {
+    until_within(LONG, "the station is configured", || {
         is("welcome")(motd()).map_err(|_| world.charter(&[&["plan"], &by[..]].concat()).to_string())
     });
-    until("the secret is there", || {
+    until_within(LONG, "the secret is there", || {
         is(CANARY)(std::fs::read_to_string(folder.join("token")).unwrap_or_default())
     });
     // The host's key, which was seen for the first time, stands in a report.
     let key = std::fs::read_to_string(world.root().join("host.pub")).unwrap();
     let key = key.split_whitespace().nth(1).unwrap().to_owned();
-    until("its key is reported", || {
+    until_within(LONG, "its key is reported", || {
         let said = world
             .store("city")
             .git(&["log", "-p", &format!("reported/{CHANNEL}")])
@@ -122,11 +125,11 @@ fn an_address_flows_into_an_inventory_and_a_playbook_runs_there() {
     });
     // Somebody changes it by hand, and it is healed.
     std::fs::write(folder.join("motd"), "meddled").unwrap();
-    until("it is healed", || is("welcome")(motd()));
+    until_within(LONG, "it is healed", || is("welcome")(motd()));
     // What an amendment would change is shown before anybody submits it.
     let amended = documents::amendment(vec![playbook("goodbye")]);
     let file = world.file("amended.yaml", &amended.to_string());
-    until("the plan shows it", || {
+    until_within(LONG, "the plan shows it", || {
         let said = world.charter(&[&["plan", "-f", &file], &by[..]].concat());
         match said.stdout.contains("/station/motd") && said.stdout.contains("goodbye") && said.stdout.contains("welcome") {
             true => Ok(()),
@@ -134,7 +137,7 @@ fn an_address_flows_into_an_inventory_and_a_playbook_runs_there() {
         }
     });
     world.submit("city", CHANNEL, &amended).exits(0);
-    until("it is amended", || is("goodbye")(motd()));
+    until_within(LONG, "it is amended", || is("goodbye")(motd()));
     // Without a retiring play it is let go of, and the report says so.
     world
         .submit(
@@ -143,7 +146,7 @@ fn an_address_flows_into_an_inventory_and_a_playbook_runs_there() {
             &json!({ "apiVersion": "charter/v1", "kind": "Retirement", "resources": ["site"] }),
         )
         .exits(0);
-    until_within(std::time::Duration::from_secs(60), "it is let go of", || {
+    until_within(LONG, "it is let go of", || {
         let said = world.charter(&[&["status", "-o", "json"], &by[..]].concat());
         let log = world
             .store("city")
