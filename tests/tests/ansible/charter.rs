@@ -2,6 +2,7 @@
 //! planned, what somebody has changed is healed, and what is retired without a retiring play is let go of.
 
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
@@ -15,6 +16,18 @@ const CHANNEL: &str = "smart-city-1";
 /// Each look is a run of Ansible, and each change is two.
 const LONG: Duration = Duration::from_secs(240);
 
+/// The SSH server, which writes over its environment, by which worlds find what they have started.
+struct Server(PathBuf);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let pid = std::fs::read_to_string(&self.0).ok().and_then(|text| text.trim().parse().ok());
+        if let Some(pid) = pid {
+            tests::processes::kill(pid);
+        }
+    }
+}
+
 #[test]
 fn an_address_flows_into_an_inventory_and_a_playbook_runs_there() {
     let Some(program) = program() else { return };
@@ -23,6 +36,8 @@ fn an_address_flows_into_an_inventory_and_a_playbook_runs_there() {
     }
     let world = World::smart_city();
     let by = ["--member", "city", "--channel", CHANNEL];
+    // Gone after whoever would start it anew.
+    let _server = Server(world.root().join("sshd.pid"));
     let (private, public) = pair(world.root());
     let root = world.root().display().to_string();
     std::fs::create_dir_all("/run/sshd").unwrap();
@@ -36,7 +51,7 @@ fn an_address_flows_into_an_inventory_and_a_playbook_runs_there() {
     tests::command::script(
         &server,
         &format!(
-            "/usr/sbin/sshd -D -e -f /dev/null -p \"$PORT\" -o ListenAddress=127.0.0.1 -h {root}/host -o PidFile=none -o UsePAM=no \
+            "/usr/sbin/sshd -D -e -f /dev/null -p \"$PORT\" -o ListenAddress=127.0.0.1 -h {root}/host -o PidFile={root}/sshd.pid -o UsePAM=no \
              -o StrictModes=no -o AuthorizedKeysFile={root}/authorized -o PasswordAuthentication=no -o PermitRootLogin=yes &\n\
              trap \"kill $!\" TERM INT\n\
              # sshd writes over its environment, by which Charter knows its services.\n\

@@ -28,7 +28,7 @@ impl Host {
         let count = COUNT.fetch_add(1, Ordering::SeqCst);
         let [.., high, low] = std::process::id().to_be_bytes();
         let address = Ipv4Addr::new(127, 1 + (high & 0x3f), low, u8::try_from(count % 250).unwrap() + 1);
-        std::fs::create_dir_all(folder.join("srv/home")).unwrap();
+        std::fs::create_dir_all(folder.join("srv/home/tmp")).unwrap();
         std::fs::write(folder.join("authorized_keys"), public).unwrap();
         std::fs::write(
             folder.join("passwd"),
@@ -74,7 +74,7 @@ impl Host {
             format!(
                 "ListenAddress {}:{PORT}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\n\
                  PasswordAuthentication no\nKbdInteractiveAuthentication no\nSubsystem sftp internal-sftp\nAllowUsers {}\nUseDNS no\n\
-                 MaxStartups 100\n",
+                 MaxStartups 100\nSetEnv TMPDIR=/srv/home/tmp\n",
                 self.address,
                 at("host_key"),
                 at("authorized_keys"),
