@@ -153,7 +153,7 @@ async fn vanish(subject: &dyn Subject, resource: &Resource) -> Result<(), String
         match provider.delete(&scope, &resource.kind, &resource.name, &external).await {
             Ok(Deleted::Gone) => {
                 return match look(subject, resource).await? {
-                    Observation::Absent | Observation::Unmade { .. } => Ok(()),
+                    seen if is_absent(&seen) => Ok(()),
                     other => Err(format!("it was deleted, and then seen: {other:?}")),
                 };
             }

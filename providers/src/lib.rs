@@ -180,6 +180,16 @@ pub struct Script {
     pub bytes: Vec<u8>,
 }
 
+impl Script {
+    /// A file of a resource's, which is at this path where it is run: folders stand in the script's name.
+    pub fn of_file(resource: &ResourceName, path: &str, bytes: Vec<u8>) -> Self {
+        Self {
+            name: format!("{resource}.{}", path.replace('/', "__")),
+            bytes,
+        }
+    }
+}
+
 /// Another tool that makes things of the same sort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {

@@ -14,6 +14,7 @@ use ledger_sync::reexecute::Standing;
 use serde::{Deserialize, Serialize};
 use state::canonical::Digest;
 use state::ids::Channel;
+use state::locked::Locked;
 use state::time::Timestamp;
 use thiserror::Error;
 
@@ -113,13 +114,8 @@ pub enum ControlError {
 
 /// The right to apply for a member, until it is dropped or the process ends.
 #[derive(Debug)]
-pub struct Held(File);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // Closing the file is not enough: a child that is being started has it too, until it runs its own program.
-        let _ = self.0.unlock();
-    }
+pub struct Held {
+    _lock: Locked,
 }
 
 /// The control files of one member.
@@ -220,14 +216,14 @@ impl Control {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(io_error("write", &path))?;
-        Ok(Held(file))
+        Ok(Held { _lock: Locked::new(file) })
     }
 
     /// Whether somebody holds the right to apply now. It writes nothing, and those who ask don't see each other.
     pub fn is_held(&self) -> bool {
         File::open(self.folder.join("service.lock")).is_ok_and(|file| match file.try_lock_shared() {
             Ok(()) => {
-                let _ = file.unlock();
+                drop(Locked::new(file));
                 false
             }
             Err(error) => matches!(error, TryLockError::WouldBlock),

@@ -92,11 +92,16 @@ pub fn invalid(registry: &Registry, desired: &DesiredState, member: &MemberId) -
     found
 }
 
-/// What is no longer wanted of the member's, or may once not be, and can't be undone by its provider, each with the reason.
+/// What is no longer wanted of the member's and can't be undone by its provider, each with the reason.
 pub fn lasting(registry: &Registry, desired: &DesiredState, inventory: &Inventory, member: &MemberId) -> BTreeMap<ResourceName, String> {
     let retired = desired.retired().values().map(|ordered| &ordered.resource);
     let retired = retired.filter(|resource| resource.owner == *member);
-    let all = retired.chain(inventory.entries().values().map(|entry| &entry.resource));
+    let owned = inventory.entries().values().map(|entry| &entry.resource);
+    let unwanted = owned.filter(|resource| {
+        let wanted = desired.resources().get(&resource.name).map(|ordered| &ordered.resource);
+        wanted.is_none_or(|wanted| wanted.owner != *member || wanted.kind != resource.kind)
+    });
+    let all = retired.chain(unwanted);
     all.filter_map(|resource| {
         let why = registry.for_kind(&resource.kind)?.undoes(resource).err()?;
         Some((resource.name.clone(), why))

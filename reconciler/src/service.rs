@@ -16,12 +16,12 @@ use ledger_sync::{FollowError, Follower, Ledger, Options, Progress, SubmitError,
 use libvirt::Libvirt;
 use msp::{MspError, Signer};
 use notify::{RecursiveMode, Watcher};
-use providers::Provider;
 use providers::machine::Machine;
 use providers::registry::Registry;
+use providers::{Provider, Scope};
 use state::clauses::Closing;
 use state::git::{GitError, Store};
-use state::ids::{Channel, MemberId};
+use state::ids::{Channel, MemberId, ResourceName};
 use state::time::Timestamp;
 use terraform::Terraform;
 use thiserror::Error;
@@ -274,6 +274,7 @@ pub struct Service {
     status: watch::Receiver<ServiceStatus>,
     stop: Trigger,
     held: Held,
+    registry: Arc<Registry>,
     tasks: JoinSet<()>,
 }
 
@@ -299,6 +300,7 @@ impl Service {
         let held = control.hold().map_err(failed)?;
         let watched = control.watched().map_err(failed)?;
         let place = open(config)?;
+        let registry = Arc::clone(&place.registry);
         let (stop, stopping) = shutdown::channel();
         let (wake, woken) = watch::channel(0u64);
         let first = ServiceStatus {
@@ -341,6 +343,7 @@ impl Service {
             status,
             stop,
             held,
+            registry,
             tasks,
         })
     }
@@ -353,6 +356,11 @@ impl Service {
     /// What the service says of itself, as it changes.
     pub fn status(&self) -> watch::Receiver<ServiceStatus> {
         self.status.clone()
+    }
+
+    /// What goes on right now on a channel, by resource, in its providers' words.
+    pub fn going_on(&self, channel: &Channel) -> BTreeMap<ResourceName, String> {
+        self.registry.going_on(&Scope::new(channel.clone(), self.member.clone()))
     }
 
     /// Ends cleanly: running steps are finished, nothing new is begun.

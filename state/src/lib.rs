@@ -14,6 +14,7 @@ pub mod event;
 pub mod git;
 pub mod ids;
 pub mod inventory;
+pub mod locked;
 pub mod observation;
 mod outputs;
 pub mod paths;

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use msp::PemSigner;
 use msp::folder::{self, Readers};
+use state::locked::Locked;
 use tokio::sync::Semaphore;
 
 use crate::block_file::BlockFile;
@@ -39,7 +40,7 @@ struct Inner {
     keys: RwLock<Keys>,
     simulations: Arc<Semaphore>,
     streams: Arc<Semaphore>,
-    _lock: Hold,
+    _lock: Locked,
 }
 
 impl Ledger {
@@ -262,18 +263,8 @@ fn write_spec(directory: &Path, spec: &NetworkSpec) -> Result<(), LedgerError> {
     Ok(folder::write_file(&path, text.as_bytes(), Readers::Everybody)?)
 }
 
-/// The right to a directory; the system gives it back when the process ends, however it ends.
-struct Hold(File);
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        // Closing the file is not enough: a child that is being started has it too, until it runs its own program.
-        let _ = self.0.unlock();
-    }
-}
-
-/// Takes the directory's lock.
-fn lock(directory: &Path) -> Result<Hold, LedgerError> {
+/// Takes the directory's lock; the system gives it back when the process ends, however it ends.
+fn lock(directory: &Path) -> Result<Locked, LedgerError> {
     let path = directory.join("lock");
     let file = OpenOptions::new()
         .create(true)
@@ -282,7 +273,7 @@ fn lock(directory: &Path) -> Result<Hold, LedgerError> {
         .open(&path)
         .map_err(LedgerError::io("open", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(Hold(file)),
+        Ok(()) => Ok(Locked::new(file)),
         Err(TryLockError::WouldBlock) => Err(LedgerError::Locked(directory.to_owned())),
         Err(TryLockError::Error(error)) => Err(LedgerError::io("lock", &path)(error)),
     }

@@ -13,7 +13,7 @@ use crate::check::{self, Ordered};
 use crate::observe::start;
 use crate::record::{Clean, Failed, Purpose, Record, Retiring, Standing};
 use crate::render::{Rendered, render};
-use crate::run::{self, Start, Texts, Waited};
+use crate::run::{self, Start, Texts, Waited, What};
 use crate::{Hindrance, Site, external};
 
 /// How long a look that has shown no difference stands for a run, in seconds.
@@ -21,12 +21,8 @@ const JUST_NOW: u64 = 60;
 
 /// What is kept of a run for whoever asks later what was run. A secret's text stands nowhere in it.
 pub(crate) fn scripts(rendered: &Rendered, name: &ResourceName) -> Vec<Script> {
-    let script = |(path, bytes): (&String, &Vec<u8>)| Script {
-        // A script's name is a file's: folders stand in it, too.
-        name: format!("{name}.{}", path.replace('/', "__")),
-        bytes: bytes.clone(),
-    };
-    rendered.files.iter().map(script).collect()
+    let all = rendered.files.iter();
+    all.map(|(path, bytes)| Script::of_file(name, path, bytes.clone())).collect()
 }
 
 /// Applies one resource.
@@ -82,7 +78,7 @@ async fn applied(site: &Arc<Site>, scope: &Scope, resource: &Resource, external:
         .seen
         .as_ref()
         .filter(|seen| seen.digest == digest && now().saturating_sub(seen.at) < JUST_NOW);
-    if seen.is_some_and(|seen| seen.changes.is_empty() && seen.unknown.is_empty() && seen.away.is_empty()) {
+    if seen.is_some_and(|seen| seen.look.is_clean()) {
         record.seen = None;
         record.clean = Some(Clean { digest, at: now() });
     }
@@ -156,8 +152,7 @@ async fn deleted(site: &Arc<Site>, scope: &Scope, name: &ResourceName, external:
         let start = Start {
             purpose: Purpose::Retire,
             digest: state::canonical::Digest::of(b"retire"),
-            rendered: None,
-            retiring: Some(&retiring),
+            what: What::Retiring(&retiring),
             texts: Texts::read(site, &retiring.secrets, &retiring.keys)?,
             unknown: Default::default(),
             outputs: Default::default(),
@@ -180,13 +175,15 @@ async fn deleted(site: &Arc<Site>, scope: &Scope, name: &ResourceName, external:
 /// Lets go of a playbook: the hosts stay as they are.
 pub(crate) fn release(site: &Site, scope: &Scope, name: &ResourceName, external: &str) -> Result<(), ProviderError> {
     let released = || -> Result<(), Hindrance> {
-        let Some(mut record) = site.records.get(external)?.filter(|record| record.made.is_ours(scope, name)) else {
+        let mine = |record: &Record| record.made.is_ours(scope, name) && record.standing == Standing::Ours;
+        if site.records.get(external)?.is_none_or(|record| !mine(&record)) {
             return Ok(());
-        };
+        }
         if let Some(why) = run::settle(site, external)? {
             return Err(Hindrance::Failed(why));
         }
-        if record.standing == Standing::Ours {
+        // What a run has told may just have been taken in.
+        if let Some(mut record) = site.records.get(external)?.filter(mine) {
             record.standing = Standing::Released;
             site.records.put(external, &record)?;
         }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use state::ids::OutputName;
 use state::observation::FieldDrift;
@@ -30,19 +30,7 @@ enum Event {
         host: String,
         task: usize,
     },
-    Result {
-        host: String,
-        task: usize,
-        became: Became,
-        #[serde(default)]
-        ignored: bool,
-        #[serde(flatten)]
-        said: Said,
-        #[serde(default)]
-        items: Vec<Said>,
-        #[serde(default)]
-        more: usize,
-    },
+    Result(Done),
     NoHosts,
     End {
         hosts: BTreeMap<String, Summary>,
@@ -83,16 +71,35 @@ struct Summary {
     unreachable: u64,
 }
 
+impl Summary {
+    /// Whether everything went well on the host.
+    fn is_well(self) -> bool {
+        self.failures + self.unreachable == 0
+    }
+}
+
 /// What one task did on one host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 struct Done {
     host: String,
     task: usize,
     became: Became,
+    #[serde(default)]
     ignored: bool,
+    #[serde(flatten)]
     said: Said,
+    /// The items of a loop that are told, and how many more there are.
+    #[serde(default)]
     items: Vec<Said>,
+    #[serde(default)]
     more: usize,
+}
+
+impl Done {
+    /// Whether the member doesn't allow it.
+    fn is_refused(&self) -> bool {
+        self.said.refused || self.items.iter().any(|item| item.refused)
+    }
 }
 
 /// What a run has told so far.
@@ -115,7 +122,8 @@ enum Foreseen {
 }
 
 /// What a look by `--check` has shown.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Look {
     /// What would change.
     pub(crate) changes: Vec<FieldDrift>,
@@ -159,23 +167,7 @@ impl Told {
                 Event::Begin { host, task } => {
                     told.begun.insert(host, task);
                 }
-                Event::Result {
-                    host,
-                    task,
-                    became,
-                    ignored,
-                    said,
-                    items,
-                    more,
-                } => told.done.push(Done {
-                    host,
-                    task,
-                    became,
-                    ignored,
-                    said,
-                    items,
-                    more,
-                }),
+                Event::Result(done) => told.done.push(done),
                 Event::NoHosts => told.no_hosts = true,
                 Event::End { hosts, outputs } => told.end = Some((hosts, outputs)),
             }
@@ -196,7 +188,7 @@ impl Told {
     /// The hosts on which everything went well.
     pub(crate) fn well(&self) -> Vec<String> {
         let hosts = self.end.iter().flat_map(|(hosts, _)| hosts);
-        let well = hosts.filter(|(_, one)| one.failures + one.unreachable == 0);
+        let well = hosts.filter(|(_, one)| one.is_well());
         well.map(|(host, _)| host.clone()).collect()
     }
 
@@ -260,25 +252,19 @@ impl Told {
             let task = self.name(one.task);
             let words = match one.became {
                 Became::Unreachable => format!("{} can't be reached: {}", one.host, message(&one.said)),
-                _ if one.said.refused || one.items.iter().any(|item| item.refused) => {
+                became if one.is_refused() || became == Became::Failed && !one.ignored => {
                     format!("{} at {task:?}: {}", one.host, message(worst(one)))
                 }
-                Became::Failed if !one.ignored => format!("{} at {task:?}: {}", one.host, message(worst(one))),
                 _ => continue,
             };
             bad.insert(&one.host, words);
         }
         if let Some((hosts, _)) = &self.end {
             // What was rescued has not failed.
-            let failed = |host: &str| hosts.get(host).is_none_or(|one| one.failures + one.unreachable > 0);
-            let refused = |host: &str| {
-                let on_it = self.done.iter().filter(|one| one.host == host);
-                on_it
-                    .into_iter()
-                    .any(|one| one.said.refused || one.items.iter().any(|item| item.refused))
-            };
+            let failed = |host: &str| hosts.get(host).is_none_or(|one| !one.is_well());
+            let refused = |host: &str| self.done.iter().any(|one| one.host == host && one.is_refused());
             bad.retain(|host, _| failed(host) || refused(host));
-            for (host, one) in hosts.iter().filter(|(_, one)| one.failures + one.unreachable > 0) {
+            for (host, one) in hosts.iter().filter(|(_, one)| !one.is_well()) {
                 let words = if one.unreachable > 0 { "can't be reached" } else { "failed" };
                 bad.entry(host).or_insert_with(|| format!("{host} {words}"));
             }
@@ -386,6 +372,12 @@ fn why_unknown(one: &Done) -> String {
     }
 }
 
+/// The beginning of a text, in one line of so many characters.
+pub(crate) fn line(text: &str, most: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().filter(|c| !c.is_control()).take(most).collect()
+}
+
 /// What a task says of itself, in one line.
 fn message(said: &Said) -> String {
     if said.hidden {
@@ -396,12 +388,12 @@ fn message(said: &Said) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     });
-    let line = whole.collect::<Vec<_>>().join(" ");
+    let whole = whole.collect::<Vec<_>>().join(" ");
     // Frames are for terminals.
-    let words = line.split_whitespace().filter(|word| !word.bytes().all(|b| b == b'@'));
-    let line = words.collect::<Vec<_>>().join(" ");
-    let mut short: String = line.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect();
-    if short.len() < line.len() {
+    let words = whole.split_whitespace().filter(|word| !word.bytes().all(|b| b == b'@'));
+    let whole = words.collect::<Vec<_>>().join(" ");
+    let mut short = line(&whole, MAX_MESSAGE);
+    if short.len() < whole.len() {
         short.push('…');
     }
     match short.is_empty() {

@@ -10,8 +10,9 @@ use state::canonical::{self, Digest};
 use providers::detached::{self, Run};
 
 use crate::config::AnsibleConfig;
-use crate::render::requirements;
-use crate::run::{beside, environment, remove};
+use crate::events::line;
+use crate::render::{Field, requirements};
+use crate::run::{environment, remove};
 use crate::spec::PlaybookSpec;
 use crate::{Hindrance, Site};
 
@@ -19,6 +20,8 @@ use crate::{Hindrance, Site};
 pub(crate) const FOLDER: &str = "galaxy";
 /// What they are installed by.
 const REQUIREMENTS: &str = "galaxy/requirements.yml";
+/// The most of what it complains of that is told.
+const MAX_WORDS: usize = 500;
 
 /// What has to be installed.
 #[derive(Clone, Debug)]
@@ -35,19 +38,12 @@ impl Wanted {
         if spec.roles.is_empty() && spec.collections.is_empty() {
             return Ok(None);
         }
-        let all = requirements(spec, |field, name| match &config.packages {
-            None => json!({ "name": name }),
-            Some(folder) => {
-                let (wanted, separated) = match field {
-                    "roles" => (&spec.roles, name.to_owned()),
-                    _ => (&spec.collections, name.replace('.', "-")),
-                };
-                let version = wanted.get(name).map(String::as_str).unwrap_or_default();
-                let package = folder.join(format!("{separated}-{version}.tar.gz")).display().to_string();
-                match field {
-                    "roles" => json!({ "src": package, "name": name }),
-                    _ => json!({ "name": package, "type": "file" }),
-                }
+        let all = requirements(spec, |field, name, version| match (&config.packages, field) {
+            (None, _) => json!({ "name": name }),
+            (Some(folder), Field::Roles) => json!({ "src": folder.join(format!("{name}-{version}.tar.gz")), "name": name }),
+            (Some(folder), Field::Collections) => {
+                let package = format!("{}-{version}.tar.gz", name.replace('.', "-"));
+                json!({ "name": folder.join(package), "type": "file" })
             }
         });
         Ok(Some(Self {
@@ -68,7 +64,7 @@ pub(crate) async fn install(site: &Site, external: &str, folder: &Path, wanted: 
     remove(&folder.join(FOLDER))?;
     fs::create_dir_all(folder.join(FOLDER))?;
     fs::write(folder.join(REQUIREMENTS), format!("{:#}\n", wanted.requirements))?;
-    let program = beside(&site.config.playbook, "ansible-galaxy");
+    let program = site.config.playbook.with_file_name("ansible-galaxy");
     let environment = environment(site, folder);
     for (field, all) in [("role", &wanted.roles), ("collection", &wanted.collections)] {
         if all.is_empty() {
@@ -94,8 +90,7 @@ pub(crate) async fn install(site: &Site, external: &str, folder: &Path, wanted: 
         .await?;
         if ended.code != Some(0) {
             let said = [ended.complaints, String::from_utf8_lossy(&ended.output).into_owned()].join(" ");
-            let line = said.split_whitespace().collect::<Vec<_>>().join(" ");
-            return Err(Hindrance::Galaxy(line.chars().filter(|c| !c.is_control()).take(500).collect()));
+            return Err(Hindrance::Galaxy(line(&said, MAX_WORDS)));
         }
     }
     verify(folder, wanted)?;

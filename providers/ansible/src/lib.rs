@@ -17,7 +17,7 @@ mod run;
 mod spec;
 mod version;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,25 +48,11 @@ pub(crate) struct Site {
     records: Records,
     /// How many playbooks may run.
     turns: Semaphore,
-    /// What this process has begun and not taken in.
-    running: Arc<Mutex<BTreeSet<String>>>,
     /// How many runs have ended that nobody waited for any more, and up to which of them each scope has looked.
     ended: watch::Sender<u64>,
     heard: Mutex<BTreeMap<Scope, u64>>,
     /// The version of the program, once it was asked.
     version: OnceCell<(u64, u64)>,
-}
-
-/// Something goes on, for as long as this is held.
-pub(crate) struct Running {
-    all: Arc<Mutex<BTreeSet<String>>>,
-    external: String,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.external);
-    }
 }
 
 /// Why something can't be done right now.
@@ -123,6 +109,11 @@ impl Site {
         self.config.folder.join("work").join(external)
     }
 
+    /// The folder of locks: who works on a playbook has the one of its name.
+    fn locks(&self) -> PathBuf {
+        self.config.folder.join("locks")
+    }
+
     /// How long what was seen of an order counts.
     fn recheck(&self, spec: &PlaybookSpec) -> Duration {
         Duration::from_secs(spec.recheck_seconds.unwrap_or(self.config.recheck_seconds))
@@ -133,27 +124,12 @@ impl Site {
         Duration::from_secs(now().saturating_sub(at)) < recheck
     }
 
-    fn running(&self, external: &str) -> Running {
-        self.running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(external.to_owned());
-        Running {
-            all: Arc::clone(&self.running),
-            external: external.to_owned(),
-        }
-    }
-
     /// Up to which run that has ended a scope has looked.
     fn heard(&self, scope: &Scope, up_to: Option<u64>) -> u64 {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let own = heard.entry(scope.clone()).or_default();
         *own = up_to.unwrap_or(*own);
         *own
-    }
-
-    fn is_running(&self, external: &str) -> bool {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).contains(external)
     }
 }
 
@@ -164,7 +140,6 @@ impl Ansible {
             site: Arc::new(Site {
                 records: Records::new(&config.folder.join("records")),
                 turns: Semaphore::new(usize::try_from(config.runs).unwrap_or(1)),
-                running: Arc::default(),
                 ended: watch::Sender::new(0),
                 heard: Mutex::default(),
                 version: OnceCell::new(),
@@ -200,9 +175,11 @@ impl Provider for Ansible {
 
     fn going_on(&self, scope: &Scope) -> BTreeMap<ResourceName, String> {
         let all = self.site.records.of(scope).unwrap_or_default();
-        let told = all.into_iter().filter(|(_, record)| record.begun.is_some());
-        told.filter_map(|(external, record)| Some((record.made.resource, run::progress(&self.site, &external)?)))
-            .collect()
+        let told = all.into_iter().filter_map(|(external, record)| {
+            let words = run::progress(&self.site, &external, record.begun?.purpose).ok()?;
+            Some((record.made.resource, words))
+        });
+        told.collect()
     }
 
     fn undoes(&self, resource: &Resource) -> Result<(), String> {

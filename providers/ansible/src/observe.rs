@@ -13,9 +13,10 @@ use providers::detached::now;
 use providers::{Observed, Scope, Wanted};
 
 use crate::check::{self, Ordered};
+use crate::events::Look;
 use crate::record::{Clean, Failed, Purpose, Record, Seen, Standing};
 use crate::render::{Rendered, render};
-use crate::run::{self, Start, Texts, Waited};
+use crate::run::{self, Start, Texts, Waited, What};
 use crate::{Hindrance, Site, external, galaxy};
 
 /// Looks at all wanted resources, and for owned playbooks that none of them names.
@@ -56,18 +57,6 @@ fn present(external: &str, owned: bool, outputs: Outputs, drift: Vec<FieldDrift>
     }
 }
 
-/// Nothing may be done, and this is why.
-fn blocked(external: &str, why: String) -> Observation {
-    Observation::Present {
-        external: external.to_owned(),
-        owned: true,
-        outputs: Outputs::new(),
-        drift: Vec::new(),
-        replace: None,
-        blocked: Some(why),
-    }
-}
-
 async fn look(site: &Arc<Site>, scope: &Scope, wanted: &Wanted<'_>) -> Result<Observation, Hindrance> {
     let external = external(&Origin::of(&scope.channel, wanted.name, wanted.origin));
     let pending = |why| Observation::Pending {
@@ -102,7 +91,17 @@ async fn look(site: &Arc<Site>, scope: &Scope, wanted: &Wanted<'_>) -> Result<Ob
 async fn ordered(site: &Arc<Site>, resource: &Resource, external: &str, mut record: Record) -> Result<Observation, Hindrance> {
     let ordered = match check::read(&site.config, resource) {
         Ok(ordered) => ordered,
-        Err(refused) => return Ok(blocked(external, refused.to_string())),
+        // Nothing may be done, whatever is there.
+        Err(refused) => {
+            return Ok(Observation::Present {
+                external: external.to_owned(),
+                owned: true,
+                outputs: Outputs::new(),
+                drift: Vec::new(),
+                replace: None,
+                blocked: Some(refused.to_string()),
+            });
+        }
     };
     let rendered = render(&site.config, &ordered);
     let texts = Texts::read(site, &rendered.secrets, &rendered.keys)?;
@@ -115,7 +114,10 @@ async fn ordered(site: &Arc<Site>, resource: &Resource, external: &str, mut reco
     {
         return Ok(present(external, owned, record.outputs, Vec::new()));
     }
-    if let Some(seen) = record.seen.as_ref().filter(|seen| seen.digest == digest && seen.away.is_empty())
+    if let Some(seen) = record
+        .seen
+        .as_ref()
+        .filter(|seen| seen.digest == digest && seen.look.away.is_empty())
         && site.is_fresh(seen.at, recheck)
     {
         let seen = seen.clone();
@@ -166,8 +168,7 @@ pub(crate) fn start<'a>(
     Ok(Start {
         purpose,
         digest,
-        rendered: Some(rendered),
-        retiring: None,
+        what: What::Ordered(rendered),
         texts,
         unknown: ordered.spec.unknown.clone(),
         outputs: ordered.spec.outputs.clone(),
@@ -180,21 +181,18 @@ fn shown(site: &Site, external: &str, mut record: Record, seen: Seen) -> Result<
     let owned = record.standing == Standing::Ours;
     // These inputs ran whole before: what is unknown now is no work that is left.
     let ran = record.standing != Standing::Seen && record.clean.as_ref().is_some_and(|clean| clean.digest == seen.digest);
-    let nothing = seen.changes.is_empty() && seen.unknown.is_empty() && seen.away.is_empty();
-    if nothing && record.standing != Standing::Seen {
-        record.clean = Some(Clean {
-            digest: seen.digest,
-            at: now(),
-        });
+    let Seen { digest, look, .. } = seen;
+    if look.is_clean() && record.standing != Standing::Seen {
+        record.clean = Some(Clean { digest, at: now() });
         record.seen = None;
         site.records.put(external, &record)?;
         return Ok(present(external, owned, record.outputs, Vec::new()));
     }
-    if seen.changes.is_empty() && (ran || seen.unknown.is_empty()) && !nothing {
-        return Ok(Observation::Unknown { why: unknown(&seen) });
+    if look.changes.is_empty() && (ran || look.unknown.is_empty()) && !look.is_clean() {
+        return Ok(Observation::Unknown { why: unknown(&look) });
     }
-    let mut drift = seen.changes;
-    drift.extend(seen.unknown);
+    let mut drift = look.changes;
+    drift.extend(look.unknown);
     Ok(match record.standing {
         Standing::Seen | Standing::Undone => Observation::Unmade { changes: drift },
         Standing::Ours | Standing::Released => present(external, owned, record.outputs, drift),
@@ -202,10 +200,10 @@ fn shown(site: &Site, external: &str, mut record: Record, seen: Seen) -> Result<
 }
 
 /// Why nobody knows.
-fn unknown(seen: &Seen) -> String {
+fn unknown(look: &Look) -> String {
     const SHOWN: usize = 3;
-    let mut words = seen.away.clone();
-    let tasks: Vec<String> = seen.unknown.iter().map(|one| one.path.clone()).collect();
+    let mut words = look.away.clone();
+    let tasks: Vec<String> = look.unknown.iter().map(|one| one.path.clone()).collect();
     if !tasks.is_empty() {
         let more = if tasks.len() > SHOWN {
             format!(" and {} more", tasks.len() - SHOWN)

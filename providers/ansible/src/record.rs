@@ -7,12 +7,13 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use state::canonical::Digest;
 use state::ids::{OutputName, SecretName};
-use state::observation::FieldDrift;
 use state::resource::{Outputs, Resource};
 
 use providers::Scope;
 use providers::made::Made;
 use providers::records::Folder;
+
+use crate::events::Look;
 
 /// The largest record that is read.
 const MAX_BYTES: u64 = 8 * 1024 * 1024;
@@ -70,9 +71,7 @@ pub(crate) struct Clean {
 pub(crate) struct Seen {
     pub(crate) digest: Digest,
     pub(crate) at: u64,
-    pub(crate) changes: Vec<FieldDrift>,
-    pub(crate) unknown: Vec<FieldDrift>,
-    pub(crate) away: Vec<String>,
+    pub(crate) look: Look,
 }
 
 /// A run that was begun, and whose end was not taken in.

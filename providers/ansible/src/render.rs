@@ -93,7 +93,7 @@ pub(crate) fn render(config: &AnsibleConfig, ordered: &Ordered) -> Rendered {
     if !spec.roles.is_empty() || !spec.collections.is_empty() {
         text(
             REQUIREMENTS,
-            format!("{:#}\n", requirements(spec, |_, name| json!({ "name": name }))),
+            format!("{:#}\n", requirements(spec, |_, name, _| json!({ "name": name }))),
         );
     }
     let local = spec.hosts.values().any(|host| host.connection == Connection::Local);
@@ -115,17 +115,24 @@ pub(crate) fn render(config: &AnsibleConfig, ordered: &Ordered) -> Rendered {
     }
 }
 
-/// What is installed, by names, or by what an entry of a name is made of.
-pub(crate) fn requirements(spec: &PlaybookSpec, entry: impl Fn(&str, &str) -> Value) -> Value {
-    let all = |field: &str, wanted: &BTreeMap<String, String>| -> Vec<Value> {
+/// What of a Galaxy server's is installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    Roles,
+    Collections,
+}
+
+/// What is installed: each with its version, and with what is made of its field, name and version.
+pub(crate) fn requirements(spec: &PlaybookSpec, entry: impl Fn(Field, &str, &str) -> Value) -> Value {
+    let all = |field: Field, wanted: &BTreeMap<String, String>| -> Vec<Value> {
         let with_version = |(name, version): (&String, &String)| {
-            let mut one = entry(field, name);
+            let mut one = entry(field, name, version);
             one["version"] = json!(version);
             one
         };
         wanted.iter().map(with_version).collect()
     };
-    json!({ "roles": all("roles", &spec.roles), "collections": all("collections", &spec.collections) })
+    json!({ "roles": all(Field::Roles, &spec.roles), "collections": all(Field::Collections, &spec.collections) })
 }
 
 fn become_variable(index: usize) -> String {
@@ -212,7 +219,7 @@ fn inventory(spec: &PlaybookSpec) -> String {
     for (index, (name, host)) in spec.hosts.iter().enumerate() {
         text.push_str(if index > 0 { "},\n" } else { "\n" });
         text.push_str(&format!("  {}: {{", quoted(name)));
-        for (place, (variable, setting)) in settings(spec, index, name, host).iter().enumerate() {
+        for (place, (variable, setting)) in settings(index, name, host).iter().enumerate() {
             text.push_str(if place > 0 { ", " } else { "" });
             text.push_str(&format!("{}: ", quoted(variable)));
             match setting {
@@ -234,7 +241,7 @@ fn inventory(spec: &PlaybookSpec) -> String {
     text
 }
 
-fn settings(spec: &PlaybookSpec, index: usize, name: &str, host: &HostSpec) -> BTreeMap<String, Setting> {
+fn settings(index: usize, name: &str, host: &HostSpec) -> BTreeMap<String, Setting> {
     let own = host
         .variables
         .iter()
@@ -252,8 +259,8 @@ fn settings(spec: &PlaybookSpec, index: usize, name: &str, host: &HostSpec) -> B
         Connection::Ssh => {
             // SSH knows a host by its name here, wherever it is.
             set("ansible_ssh_host", Setting::Data(json!(name)));
-            if let Some(way) = spec.ways().find(|way| way.name == name && way.field == "hosts") {
-                set("ansible_host", Setting::Data(json!(way.host())));
+            if host.address.is_some() {
+                set("ansible_host", Setting::Data(json!(host.way(name).host())));
             }
             if let Some(user) = &host.user {
                 set("ansible_user", Setting::Data(json!(user)));

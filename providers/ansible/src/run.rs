@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,16 +15,17 @@ use std::time::Duration;
 use serde_json::json;
 use state::canonical::{self, Digest};
 use state::ids::{OutputName, SecretName};
+use state::locked::Locked;
 use state::resource::Outputs;
 
 use providers::chain;
 use providers::detached::{self, Run, RunError, now};
-use providers::hold::{self, Hold};
+use providers::hold;
 use providers::records::private;
 use providers::secrets::masked;
 
 use crate::check::{HOST_KEYS, is_host_key};
-use crate::events::Told;
+use crate::events::{Told, line};
 use crate::record::{Begun, Clean, Failed, Purpose, Record, Retiring, Seen, Standing};
 use crate::render::{CONNECTION, INVENTORY, KEYS, KNOWN_HOSTS, Rendered, VARIABLES, data};
 use crate::{Hindrance, Site, galaxy, version};
@@ -106,51 +107,47 @@ pub(crate) fn digest(rendered: &Rendered, texts: &Texts) -> Result<Digest, Hindr
 
 /// What goes on, or what had ended is taken in; none: nothing goes on any more.
 pub(crate) fn settle(site: &Site, external: &str) -> Result<Option<String>, Hindrance> {
-    let Some(mut record) = site.records.get(external)?.filter(|record| record.begun.is_some()) else {
+    let begun = |record: &Record| record.begun.as_ref().map(|begun| begun.purpose);
+    let Some(purpose) = site.records.get(external)?.as_ref().and_then(begun) else {
         return Ok(None);
     };
-    let folder = site.folder(external);
-    let purpose = record.begun.as_ref().map_or("the run", |begun| begun.purpose.words());
-    let goes_on = match detached::going_on(&folder) {
-        Some(words) => Some(words),
-        // It waits for its turn, or is being taken in.
-        None if site.is_running(external) => Some(format!("{purpose} goes on")),
-        None => None,
-    };
-    if goes_on.is_some() {
-        return Ok(Some(format!("{purpose} goes on: {}", Told::read(&folder.join(EVENTS))?.progress())));
+    // Whoever has begun it has the lock until it is taken in; what has outlived him goes on without.
+    let held = hold::try_hold(&site.locks(), external)?;
+    if held.is_none() || detached::going_on(&site.folder(external)).is_some() {
+        return Ok(Some(progress(site, external, purpose)?));
     }
-    take(site, external, &mut record, None)?;
+    if let Some(mut record) = site.records.get(external)? {
+        take(site, external, &mut record, None)?;
+    }
     Ok(None)
 }
 
-/// How far what goes on is; none: nothing does.
-pub(crate) fn progress(site: &Site, external: &str) -> Option<String> {
-    settled_words(site, external).ok().flatten()
-}
-
-fn settled_words(site: &Site, external: &str) -> io::Result<Option<String>> {
-    let Some(begun) = site.records.get(external)?.and_then(|record| record.begun) else {
-        return Ok(None);
-    };
+/// How far a run is that goes on.
+pub(crate) fn progress(site: &Site, external: &str, purpose: Purpose) -> io::Result<String> {
     let told = Told::read(&site.folder(external).join(EVENTS))?;
-    Ok(Some(format!("{} goes on: {}", begun.purpose.words(), told.progress())))
+    Ok(format!("{} goes on: {}", purpose.words(), told.progress()))
 }
 
 /// Waits until nobody works on a playbook. `Err`: who does.
-pub(crate) async fn turn(site: &Site, external: &str) -> Result<Result<Hold, String>, Hindrance> {
-    let locks = site.config.folder.join("locks");
+pub(crate) async fn turn(site: &Site, external: &str) -> Result<Result<Locked, String>, Hindrance> {
     let folder = site.folder(external);
-    Ok(hold::hold(&locks, external, || detached::going_on(&folder)).await?)
+    Ok(hold::hold(&site.locks(), external, || detached::going_on(&folder)).await?)
+}
+
+/// Which plays are run.
+#[derive(Clone, Copy)]
+pub(crate) enum What<'a> {
+    /// Those of an order, in a working directory that is made for it.
+    Ordered(&'a Rendered),
+    /// Those that undo it, in the working directory as it is.
+    Retiring(&'a Retiring),
 }
 
 /// What is run.
 pub(crate) struct Start<'a> {
     pub(crate) purpose: Purpose,
     pub(crate) digest: Digest,
-    /// What the working directory holds; none: what it held.
-    pub(crate) rendered: Option<&'a Rendered>,
-    pub(crate) retiring: Option<&'a Retiring>,
+    pub(crate) what: What<'a>,
     pub(crate) texts: Texts,
     pub(crate) unknown: BTreeSet<String>,
     pub(crate) outputs: BTreeSet<OutputName>,
@@ -159,10 +156,16 @@ pub(crate) struct Start<'a> {
 }
 
 /// Begins a run, and waits for it for a while.
-pub(crate) async fn run(site: &Arc<Site>, external: &str, hold: Hold, start: Start<'_>, record: &mut Record) -> Result<Waited, Hindrance> {
+pub(crate) async fn run(
+    site: &Arc<Site>,
+    external: &str,
+    hold: Locked,
+    start: Start<'_>,
+    record: &mut Record,
+) -> Result<Waited, Hindrance> {
     version::suits(site).await?;
     let folder = site.folder(external);
-    let (playbook, arguments) = prepare(site, &folder, &start, record)?;
+    prepare(&folder, &start, record)?;
     // What goes on stands before it does.
     record.begun = Some(Begun {
         purpose: start.purpose,
@@ -177,19 +180,22 @@ pub(crate) async fn run(site: &Arc<Site>, external: &str, hold: Hold, start: Sta
     for file in [VARIABLES.to_owned(), format!("{GIVEN}/{VARIABLES}"), CONNECTION.to_owned()] {
         all.extend(["-e".to_owned(), format!("@{file}")]);
     }
-    all.extend(arguments);
+    let (playbook, arguments) = match start.what {
+        What::Ordered(rendered) => (&rendered.playbook, &rendered.arguments),
+        What::Retiring(retiring) => (&retiring.playbook, &retiring.arguments),
+    };
+    all.extend(arguments.iter().cloned());
     all.push("--diff".to_owned());
     if start.purpose == Purpose::Check {
         all.push("--check".to_owned());
     }
-    all.push(playbook);
-    let running = site.running(external);
+    all.push(playbook.clone());
     let (owned, name, purpose, wanted) = (Arc::clone(site), external.to_owned(), start.purpose, start.wanted);
     let left = Arc::new(AtomicBool::new(false));
     let was_left = Arc::clone(&left);
     let task = tokio::spawn(async move {
         // Held until it is taken in: another Charter of this member's waits.
-        let (_hold, _running) = (hold, running);
+        let held = hold;
         let _turn = owned.turns.acquire().await;
         let done = carried_out(&owned, &name, &all, purpose, wanted).await;
         let taken = owned.records.get(&name).map_err(Hindrance::from).and_then(|record| match record {
@@ -199,7 +205,7 @@ pub(crate) async fn run(site: &Arc<Site>, external: &str, hold: Hold, start: Sta
         if let Err(error) = taken {
             tracing::warn!(name, error = chain(&error), "a run can't be taken in; the next look tries it again");
         }
-        drop(_running);
+        drop(held);
         if was_left.load(Ordering::SeqCst) {
             owned.ended.send_modify(|count| *count += 1);
         }
@@ -211,9 +217,7 @@ pub(crate) async fn run(site: &Arc<Site>, external: &str, hold: Hold, start: Sta
         }
         Err(_) => {
             left.store(true, Ordering::SeqCst);
-            Ok(Waited::GoesOn(
-                progress(site, external).unwrap_or_else(|| format!("{} goes on", purpose.words())),
-            ))
+            Ok(Waited::GoesOn(progress(site, external, purpose)?))
         }
     }
 }
@@ -268,10 +272,10 @@ pub(crate) fn environment(site: &Site, folder: &Path) -> BTreeMap<String, String
     all
 }
 
-/// Makes a working directory ready; the playbook in it, and further arguments.
-fn prepare(site: &Site, folder: &Path, start: &Start<'_>, record: &mut Record) -> Result<(String, Vec<String>), Hindrance> {
+/// Makes a working directory ready.
+fn prepare(folder: &Path, start: &Start<'_>, record: &mut Record) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    if let Some(rendered) = start.rendered {
+    if let What::Ordered(rendered) = start.what {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             if !KEPT.iter().any(|name| entry.file_name() == *name) {
@@ -303,17 +307,13 @@ fn prepare(site: &Site, folder: &Path, start: &Start<'_>, record: &mut Record) -
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder.join(name))?;
     }
     private(&folder.join(EVENTS))?;
-    let secret = |name: &str, text: &str| private(&folder.join(name)).and_then(|mut file| file.write_all(text.as_bytes()));
-    secret(&format!("{GIVEN}/{VARIABLES}"), &data(&json!(start.texts.variables)))?;
-    secret(&format!("{GIVEN}/{SECRETS}"), &json!(start.texts.all()).to_string())?;
+    let given = folder.join(GIVEN);
+    write(&given.join(VARIABLES), data(&json!(start.texts.variables)).as_bytes())?;
+    write(&given.join(SECRETS), json!(start.texts.all()).to_string().as_bytes())?;
     for (host, key) in &start.texts.keys {
-        secret(&format!("{KEYS}/{host}"), &format!("{}\n", key.trim_end()))?;
+        write(&folder.join(KEYS).join(host), format!("{}\n", key.trim_end()).as_bytes())?;
     }
-    match (start.retiring, start.rendered) {
-        (Some(retiring), _) => Ok((retiring.playbook.clone(), retiring.arguments.clone())),
-        (None, Some(rendered)) => Ok((rendered.playbook.clone(), rendered.arguments.clone())),
-        (None, None) => Err(Hindrance::Lost(site.config.folder.display().to_string())),
-    }
+    Ok(())
 }
 
 /// Ansible's own configuration: whatever else would look for one finds this.
@@ -346,13 +346,12 @@ fn config(folder: &Path) -> String {
     )
 }
 
+/// Writes a file that its owner only can read, in folders that he only can enter.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)
+    private(path)?.write_all(bytes)
 }
 
 /// Removes a file or a folder. What isn't there is fine.
@@ -391,9 +390,7 @@ fn take(site: &Site, external: &str, record: &mut Record, hindrance: Option<Hind
             record.seen = Some(Seen {
                 digest: begun.digest,
                 at,
-                changes: look.changes,
-                unknown: look.unknown,
-                away: look.away,
+                look,
             });
         }
         Purpose::Apply | Purpose::Retire if why.is_none() => {
@@ -462,19 +459,10 @@ fn complaints(folder: &Path) -> String {
     let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
     let secrets: BTreeMap<String, String> = serde_json::from_str(&read(&format!("{GIVEN}/{SECRETS}"))).unwrap_or_default();
     let text: String = [read("complaints"), read("output")].join(" ");
-    let text: String = text.chars().take(64 * 1024).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let line = masked(&text, &secrets).split_whitespace().collect::<Vec<_>>().join(" ");
-    let short: String = line.chars().take(MAX_WORDS).collect();
+    let text: String = text.chars().take(64 * 1024).collect();
+    let short = line(&masked(&text, &secrets), MAX_WORDS);
     match short.is_empty() {
         true => "it was ended before it told anything".to_owned(),
         false => format!("Ansible can't begin: {short}"),
-    }
-}
-
-/// The path of a program that stands beside another one.
-pub(crate) fn beside(program: &Path, name: &str) -> PathBuf {
-    match program.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => folder.join(name),
-        None => name.into(),
     }
 }

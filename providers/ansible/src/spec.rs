@@ -190,6 +190,22 @@ impl Way<'_> {
     }
 }
 
+impl HostSpec {
+    /// How it is reached by SSH, under its name.
+    pub(crate) fn way<'a>(&'a self, name: &'a str) -> Way<'a> {
+        Way {
+            name,
+            field: "hosts",
+            address: self.address.as_ref(),
+            port: self.port.as_ref(),
+            user: self.user.as_deref(),
+            host_key: self.host_key.as_ref(),
+            key: self.key.as_ref(),
+            jump: self.jump.as_deref(),
+        }
+    }
+}
+
 impl PlaybookSpec {
     /// Everybody who is reached by SSH, jumps first.
     pub(crate) fn ways(&self) -> impl Iterator<Item = Way<'_>> {
@@ -204,16 +220,7 @@ impl PlaybookSpec {
             jump: None,
         });
         let by_ssh = self.hosts.iter().filter(|(_, host)| host.connection == Connection::Ssh);
-        jumps.chain(by_ssh.map(|(name, host)| Way {
-            name,
-            field: "hosts",
-            address: host.address.as_ref(),
-            port: host.port.as_ref(),
-            user: host.user.as_deref(),
-            host_key: host.host_key.as_ref(),
-            key: host.key.as_ref(),
-            jump: host.jump.as_deref(),
-        }))
+        jumps.chain(by_ssh.map(|(name, host)| host.way(name)))
     }
 }
 

@@ -19,11 +19,7 @@ use crate::{Hindrance, Site, check, external};
 pub(crate) fn scripts(rendered: &Rendered, name: &ResourceName) -> Vec<Script> {
     let own = [(CONFIGURATION, &rendered.configuration), (VARIABLES, &rendered.variables)];
     let files = rendered.files.iter().map(|(path, text)| (path.as_str(), text));
-    let script = |(file, text): (&str, &String)| Script {
-        // A script's name is a file's: folders stand in it, too.
-        name: format!("{name}.{}", file.replace('/', "__")),
-        bytes: text.clone().into_bytes(),
-    };
+    let script = |(file, text): (&str, &String)| Script::of_file(name, file, text.clone().into_bytes());
     own.into_iter().chain(files).map(script).collect()
 }
 

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use state::locked::Locked;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, OnceCell, Semaphore};
@@ -83,14 +84,7 @@ pub(crate) struct Shared {
     /// What the engine says it is, once it was asked.
     pub(crate) engine: OnceCell<Option<Version>>,
     /// One server at a time has the folder. It goes with its process.
-    hold: File,
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // Closing the file is not enough: an engine that is being started has it too, until it runs its own program.
-        let _ = self.hold.unlock();
-    }
+    _lock: Locked,
 }
 
 /// The digests of tokens, with the names of their users.
@@ -154,7 +148,7 @@ impl Server {
             changed: Notify::new(),
             rates: Mutex::default(),
             engine: OnceCell::new(),
-            hold,
+            _lock: Locked::new(hold),
             settings,
         };
         Ok(Self { shared: Arc::new(shared) })

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use embedded::{MemberSpec, NetworkSpec, Server};
 use ledger_sync::Ledger;
-use providers::Scope;
 use providers::machine::{Command, Machine, MachineConfig};
-use providers::registry::Registry;
 use state::git::Store;
 use state::ids::{Channel, MemberId};
 
@@ -21,7 +19,7 @@ use crate::config::{Config, LedgerConfig};
 use crate::discovery::Pattern;
 use crate::document::Document;
 use crate::network::{Network, NetworkMember};
-use crate::service::{self, Service};
+use crate::service::Service;
 use crate::submission::{Present, Said, Voice};
 
 /// When `up` ends.
@@ -356,11 +354,6 @@ pub(crate) async fn converge(
     said: &BTreeMap<Channel, u64>,
 ) -> Result<Vec<Standing>, CliError> {
     let progress = Progress::start();
-    let mut registries = Vec::new();
-    for (config, _) in running {
-        let registry = service::registry(config).doing(format!("cannot look at what goes on for {}", config.member))?;
-        registries.push((&config.member, registry));
-    }
     let mut last = (0, 0, Vec::new());
     let mut still_since = tokio::time::Instant::now();
     loop {
@@ -368,7 +361,7 @@ pub(crate) async fn converge(
         let level = level(running, said);
         let standing = look(running, channels)?;
         let ready = standing.iter().filter(|one| one.ready()).count();
-        let going_on = going_on(&registries, channels);
+        let going_on = going_on(running, channels);
         progress.show(ready, standing.len(), &waiting(&standing, &going_on));
         if level && ready == standing.len() {
             progress.finish();
@@ -407,12 +400,11 @@ fn look(running: &[(&Config, &Service)], channels: &[Channel]) -> Result<Vec<Sta
 }
 
 /// What goes on right now, each with its resource.
-fn going_on(registries: &[(&MemberId, Registry)], channels: &[Channel]) -> Vec<String> {
+fn going_on(running: &[(&Config, &Service)], channels: &[Channel]) -> Vec<String> {
     let mut all = Vec::new();
-    for (member, registry) in registries {
+    for (_, service) in running {
         for channel in channels {
-            let scope = Scope::new(channel.clone(), (*member).clone());
-            let told = registry.going_on(&scope).into_iter();
+            let told = service.going_on(channel).into_iter();
             all.extend(told.map(|(resource, words)| format!("{channel}/{resource}: {}", output::plain(&words))));
         }
     }

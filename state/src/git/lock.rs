@@ -7,7 +7,7 @@
 //! writer is dead, and removes it. One with any other content belongs to another git program: it is
 //! waited for, and never removed.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::GitError;
 use super::disk::{make_directories, remove, replace};
+use crate::locked::Locked;
 
 /// The store's own folder in the repository; git ignores it.
 pub(super) const FOLDER: &str = "charter";
@@ -27,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// The right to write to a store, until dropped.
 pub(super) struct StoreLock {
-    file: File,
+    _lock: Locked,
     root: PathBuf,
 }
 
@@ -46,7 +47,7 @@ impl StoreLock {
             match file.try_lock() {
                 Ok(()) => {
                     return Ok(StoreLock {
-                        file,
+                        _lock: Locked::new(file),
                         root: root.to_path_buf(),
                     });
                 }
@@ -85,13 +86,6 @@ impl StoreLock {
             }
         }
         Err(GitError::Locked { path })
-    }
-}
-
-impl Drop for StoreLock {
-    fn drop(&mut self) {
-        // Closing the file is not enough: a child that is being started has it too, until it runs its own program.
-        let _ = self.file.unlock();
     }
 }
 

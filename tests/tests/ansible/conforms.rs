@@ -8,7 +8,9 @@ use providers::{Provider, Scope};
 use serde_json::json;
 use state::resource::Resource;
 
-use crate::stage::{Stage, scope};
+use tests::passes::scope;
+
+use crate::stage::Stage;
 
 struct Playbooks(Stage);
 

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use serde_json::json;
 
+use tests::passes::Acting;
+
 use crate::stage::{Stage, program};
 
 #[track_caller]

@@ -7,9 +7,10 @@ use providers::{Applied, Deleted, Provider};
 use serde_json::{Value, json};
 use state::observation::Observation;
 use state::resource::Resource;
+use tests::passes::{Acting, scope};
 use tests::wait::{until, until_within};
 
-use crate::stage::{CANARY, Stage, scope};
+use crate::stage::{CANARY, Stage};
 
 /// A task that writes a file below `/srv`.
 fn file(name: &str, content: &str) -> Value {

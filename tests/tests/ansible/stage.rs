@@ -4,21 +4,16 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ansible::{Ansible, AnsibleConfig};
-use providers::{Applied, Deleted, Provider, Scope, Wanted};
+use providers::Provider;
 use serde_json::{Value, json};
-use state::observation::Observation;
-use state::resource::{Outputs, Resource};
+use state::resource::Resource;
+use tests::passes::{Acting, runtime};
 use tokio::runtime::Runtime;
 
 use crate::hosts::{Host, PORT, pair};
 
 /// What is never found anywhere but on hosts.
 pub(crate) const CANARY: &str = "canary-4711-and-nothing-else";
-
-/// For whom everything is.
-pub(crate) fn scope() -> Scope {
-    Scope::new("air".parse().unwrap(), "city".parse().unwrap())
-}
 
 /// Everything that a test needs.
 pub(crate) struct Stage {
@@ -66,6 +61,16 @@ pub(crate) fn scripts(folder: &Path, program: &Path) -> PathBuf {
     bin.join("ansible-playbook")
 }
 
+impl Acting for Stage {
+    fn provider(&self) -> &dyn Provider {
+        &self.provider
+    }
+
+    fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+}
+
 impl Stage {
     /// Makes one with these hosts; none where that can't be. `more` are settings of the provider's.
     pub(crate) fn new(hosts: &[&str], more: &Value) -> Option<Self> {
@@ -88,11 +93,7 @@ impl Stage {
         Some(Self {
             hosts,
             provider: provider(folder.path(), more),
-            runtime: tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()
-                .unwrap(),
+            runtime: runtime(),
             folder,
             more: more.clone(),
         })
@@ -146,29 +147,6 @@ impl Stage {
             () => "run".to_owned(),
         };
         text.lines().map(kind).collect()
-    }
-
-    pub(crate) fn see(&self, resource: &Resource) -> Observation {
-        let wanted = Wanted::of(resource);
-        let mut seen = self.runtime.block_on(self.provider.observe(&scope(), &[wanted]));
-        seen.resources.remove(&resource.name).unwrap()
-    }
-
-    pub(crate) fn apply(&self, resource: &Resource) -> Result<Applied, String> {
-        let done = self.runtime.block_on(self.provider.apply(&scope(), resource));
-        done.map_err(|error| providers::chain(&error))
-    }
-
-    pub(crate) fn delete(&self, resource: &Resource) -> Result<Deleted, String> {
-        let (scope, external) = (scope(), format!("air.{}", resource.name));
-        let done = self.provider.delete(&scope, &resource.kind, &resource.name, &external);
-        self.runtime.block_on(done).map_err(|error| providers::chain(&error))
-    }
-
-    /// Does what passes do until it is in sync.
-    #[track_caller]
-    pub(crate) fn make(&self, resource: &Resource) -> Outputs {
-        tests::passes::passes(|| self.see(resource), || self.apply(resource))
     }
 
     /// The hosts as an order writes them.

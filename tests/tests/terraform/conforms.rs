@@ -7,10 +7,11 @@ use providers::conformance::{Subject, check};
 use providers::{Provider, Scope};
 use serde_json::json;
 use state::resource::Resource;
+use tests::passes::scope;
 use tests::relay::Fault;
 
 use crate::hosted::{Hosted, base64};
-use crate::stage::{Stage, engine, one, scope};
+use crate::stage::{Stage, engine, one};
 
 struct Workspaces(Stage);
 

@@ -9,7 +9,8 @@ use state::observation::Observation;
 use state::resource::Resource;
 
 use crate::hosted::Hosted;
-use crate::stage::{Acting, Stage, engine, resource};
+use crate::stage::{Stage, engine, resource};
+use tests::passes::Acting;
 
 const MAIN: &str = r#"
 variable "place" { type = string }

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use providers::Provider;
 use serde_json::{Value, json};
 use state::resource::Resource;
 use terraform::{Terraform, TerraformConfig};
+use tests::passes::{Acting, runtime};
 use tests::relay::Relay;
 use tests::wait::until;
 use tfc_server::{Server, Settings};
@@ -12,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use crate::stage::{Acting, engine, runtime};
+use crate::stage::engine;
 
 /// Everything that a test needs.
 pub(crate) struct Hosted {
@@ -28,7 +30,7 @@ pub(crate) struct Hosted {
 }
 
 impl Acting for Hosted {
-    fn provider(&self) -> &Terraform {
+    fn provider(&self) -> &dyn Provider {
         &self.provider
     }
 

@@ -3,10 +3,11 @@
 use providers::{Provider, Wanted};
 use serde_json::{Value, json};
 use terraform::{Terraform, TerraformConfig};
+use tests::passes::{runtime, scope};
 use tests::tfc::Served;
 use tests::wait::until;
 
-use crate::stage::{engine, resource, runtime, scope};
+use crate::stage::{engine, resource};
 
 #[test]
 fn what_a_killed_server_had_begun_is_neither_lost_nor_made_twice() {

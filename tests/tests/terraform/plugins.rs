@@ -7,7 +7,8 @@ use state::observation::Observation;
 use state::resource::Resource;
 
 use crate::hosted::Hosted;
-use crate::stage::{Acting, Stage, resource};
+use crate::stage::{Stage, resource};
+use tests::passes::Acting;
 
 /// The folder of providers; none, and one line, where there is none.
 fn mirror() -> Option<PathBuf> {

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use state::observation::Observation;
 use state::resource::Resource;
 
-use crate::stage::{Acting, Stage, one, resource, scope};
+use crate::stage::{Stage, one, resource};
+use tests::passes::{Acting, scope};
 
 fn unknown(seen: Observation) -> String {
     match seen {

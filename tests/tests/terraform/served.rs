@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use state::event::Position;
 use state::observation::Observation;
 use state::resource::Resource;
+use tests::passes::{Acting, scope};
 use tests::relay::Fault;
 use tests::wait::until;
 
 use crate::hosted::Hosted;
-use crate::stage::{Acting, one, resource, scope};
+use crate::stage::{one, resource};
 
 #[track_caller]
 fn pending(seen: Observation) -> String {

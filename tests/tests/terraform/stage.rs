@@ -2,58 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use providers::{Applied, Deleted, Provider, Scope, Wanted};
+use providers::Provider;
 use serde_json::{Value, json};
-use state::observation::Observation;
-use state::resource::{Outputs, Resource};
+
+use state::resource::Resource;
 use terraform::{Terraform, TerraformConfig};
+use tests::passes::{Acting, runtime};
 use tokio::runtime::Runtime;
-
-/// A provider, and what Charter's passes do with it.
-pub(crate) trait Acting {
-    fn provider(&self) -> &Terraform;
-
-    fn runtime(&self) -> &Runtime;
-
-    fn see(&self, resource: &Resource) -> Observation {
-        let wanted = Wanted::of(resource);
-        let mut seen = self.runtime().block_on(self.provider().observe(&scope(), &[wanted]));
-        seen.resources.remove(&resource.name).unwrap()
-    }
-
-    fn apply(&self, resource: &Resource) -> Result<Applied, String> {
-        let done = self.runtime().block_on(self.provider().apply(&scope(), resource));
-        done.map_err(|error| providers::chain(&error))
-    }
-
-    fn delete(&self, resource: &Resource) -> Result<Deleted, String> {
-        let (scope, external) = (scope(), format!("air.{}", resource.name));
-        let done = self.provider().delete(&scope, &resource.kind, &resource.name, &external);
-        self.runtime().block_on(done).map_err(|error| providers::chain(&error))
-    }
-
-    /// Does what passes do until it is in sync.
-    #[track_caller]
-    fn make(&self, resource: &Resource) -> Outputs {
-        tests::passes::passes(|| self.see(resource), || self.apply(resource))
-    }
-
-    /// The paths that differ.
-    #[track_caller]
-    fn drift(&self, resource: &Resource) -> Vec<String> {
-        tests::passes::paths(self.see(resource))
-    }
-}
-
-/// For whom everything is.
-pub(crate) fn scope() -> Scope {
-    Scope::new("air".parse().unwrap(), "city".parse().unwrap())
-}
-
-pub(crate) fn runtime() -> Runtime {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(2).enable_all().build().unwrap()
-}
 
 /// Everything that a test needs.
 pub(crate) struct Stage {
@@ -63,7 +18,7 @@ pub(crate) struct Stage {
 }
 
 impl Acting for Stage {
-    fn provider(&self) -> &Terraform {
+    fn provider(&self) -> &dyn Provider {
         &self.provider
     }
 
