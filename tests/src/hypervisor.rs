@@ -1,7 +1,9 @@
 //! A real libvirtd with QEMU, as processes of a test: in a mount and process namespace of their own, with folders of their own.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::wait::until_within;
@@ -18,6 +20,8 @@ const FOLDERS: [&str; 5] = [
 ];
 /// The size of the file system at `pools/small`, in MiB.
 pub const SMALL_MIB: u64 = 8;
+/// What guests run on where the processor supports it.
+const KVM: &str = "/dev/kvm";
 /// How long the daemon may take to answer first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -76,6 +80,12 @@ impl Hypervisor {
             script += &format!("mkdir -p {place}\nmount --bind {} {place}\n", own.display());
         }
         script += "mkdir -p /var/log/libvirt/qemu\n";
+        if Path::new(KVM).exists() && !accelerates() {
+            eprintln!("{KVM} is there and QEMU can't run a processor like this machine's with it; guests are emulated");
+            // A file that can't be written to is no device to libvirt; one that can be, it would ask about before each call.
+            write("no-kvm", String::new());
+            script += &format!("mount --bind {0}/no-kvm {KVM}\nmount -o remount,ro,bind {KVM}\n", root.display());
+        }
         let qemu = "user = \"root\"\ngroup = \"root\"\nsecurity_driver = \"none\"\nnamespaces = []\n";
         write("own/etc/libvirt/qemu.conf", qemu.to_owned());
         write(
@@ -215,6 +225,26 @@ impl Hypervisor {
         std::fs::write(folder.join(name), &bytes).expect("the folder is this test's");
         state::canonical::Digest::of(&bytes).hex()
     }
+}
+
+/// Whether QEMU can make a processor like this machine's with KVM, which is what a domain has by default. That the device is there
+/// doesn't tell: where virtual machines are nested, registers may be refused.
+fn accelerates() -> bool {
+    static WORKS: OnceLock<bool> = OnceLock::new();
+    *WORKS.get_or_init(|| {
+        let started = Command::new("timeout")
+            .args(["30", "qemu-system-x86_64", "-nodefaults", "-display", "none"])
+            .args(["-accel", "kvm", "-cpu", "host", "-S", "-monitor", "stdio"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        started.is_ok_and(|mut qemu| {
+            // One that has ended already takes nothing, and has said so by how it ended.
+            let _ = qemu.stdin.take().map(|mut monitor| monitor.write_all(b"quit\n"));
+            qemu.wait().is_ok_and(|status| status.success())
+        })
+    })
 }
 
 /// The SHA-256 of a file.
