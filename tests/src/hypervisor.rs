@@ -40,6 +40,18 @@ impl Hypervisor {
     /// # Panics
     /// When it doesn't come up.
     pub fn start() -> Option<Self> {
+        Self::with(accelerates())
+    }
+
+    /// The same on a host whose guests are emulated.
+    ///
+    /// # Panics
+    /// When it doesn't come up.
+    pub fn emulating() -> Option<Self> {
+        Self::with(false)
+    }
+
+    fn with(accelerated: bool) -> Option<Self> {
         let found = |name: &&str| {
             let paths = std::env::var_os("PATH").unwrap_or_default();
             let mut folders: Vec<PathBuf> = std::env::split_paths(&paths).collect();
@@ -80,8 +92,7 @@ impl Hypervisor {
             script += &format!("mkdir -p {place}\nmount --bind {} {place}\n", own.display());
         }
         script += "mkdir -p /var/log/libvirt/qemu\n";
-        if Path::new(KVM).exists() && !accelerates() {
-            eprintln!("{KVM} is there and QEMU can't run a processor like this machine's with it; guests are emulated");
+        if Path::new(KVM).exists() && !accelerated {
             // A file that can't be written to is no device to libvirt; one that can be, it would ask about before each call.
             write("no-kvm", String::new());
             script += &format!("mount --bind {0}/no-kvm {KVM}\nmount -o remount,ro,bind {KVM}\n", root.display());
@@ -232,6 +243,9 @@ impl Hypervisor {
 fn accelerates() -> bool {
     static WORKS: OnceLock<bool> = OnceLock::new();
     *WORKS.get_or_init(|| {
+        if !Path::new(KVM).exists() {
+            return false;
+        }
         let started = Command::new("timeout")
             .args(["30", "qemu-system-x86_64", "-nodefaults", "-display", "none"])
             .args(["-accel", "kvm", "-cpu", "host", "-S", "-monitor", "stdio"])
@@ -239,11 +253,15 @@ fn accelerates() -> bool {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        started.is_ok_and(|mut qemu| {
+        let works = started.is_ok_and(|mut qemu| {
             // One that has ended already takes nothing, and has said so by how it ended.
             let _ = qemu.stdin.take().map(|mut monitor| monitor.write_all(b"quit\n"));
             qemu.wait().is_ok_and(|status| status.success())
-        })
+        });
+        if !works {
+            eprintln!("{KVM} is there and QEMU can't run a processor like this machine's with it: guests are emulated");
+        }
+        works
     })
 }
 

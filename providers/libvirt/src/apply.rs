@@ -481,6 +481,10 @@ pub(crate) fn render(site: &Site, scope: &Scope, resource: &Resource) -> Result<
 
 impl From<Trouble> for Hindrance {
     fn from(trouble: Trouble) -> Self {
-        Hindrance::Libvirt(chain(&trouble))
+        match trouble {
+            // That the host says it has it doesn't tell: where machines are nested, a processor like the host's may not run.
+            Trouble::Refused(words) if words.to_lowercase().contains("kvm") => Hindrance::Kvm(words),
+            trouble => Hindrance::Libvirt(chain(&trouble)),
+        }
     }
 }

@@ -78,6 +78,8 @@ pub(crate) struct Site {
 pub(crate) enum Hindrance {
     #[error("{0}")]
     Libvirt(String),
+    #[error("libvirt says: {0}; where this host's KVM can't run it, order `virtualization: emulated`, or another processor in `xml`")]
+    Kvm(String),
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error("a secret's name is none")]

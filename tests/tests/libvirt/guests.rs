@@ -4,7 +4,7 @@ use providers::{Applied, Provider};
 use serde_json::{Value, json};
 use state::observation::Observation;
 use state::resource::Resource;
-use tests::hypervisor::SAYS;
+use tests::hypervisor::{Hypervisor, SAYS};
 
 use crate::stage::{Stage, resource};
 
@@ -208,6 +208,25 @@ fn what_needs_a_restart_waits_for_it_unless_the_order_allows_it() {
     stage.make(&resource("domain", "one", &mac));
     let taken = stage.apply(&resource("domain", "two", &mac)).unwrap_err();
     assert!(taken.contains("the address 52:54:00:aa:bb:cc is restarts.one's already"), "{taken}");
+}
+
+#[test]
+fn what_kvm_does_not_run_is_told_with_what_to_order() {
+    let Some(host) = Hypervisor::emulating() else { return };
+    let stage = Stage::on(host, "slow");
+    let domain = |virtualization: &str| {
+        let spec = json!({ "cpus": 1, "memory_mib": 64, "virtualization": virtualization, "stop_seconds": 0 });
+        resource("domain", "guest", &spec)
+    };
+    let refused = stage.apply(&domain("kvm")).unwrap_err();
+    assert!(refused.contains("`virtualization: emulated`"), "{refused}");
+    stage.make(&domain("any"));
+    assert!(
+        stage
+            .host
+            .does(&["dumpxml", &stage.external("guest")])
+            .contains("<domain type='qemu'")
+    );
 }
 
 #[test]

@@ -22,20 +22,23 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts it; none when something is missing. What bridges are called is a function of the channel: each test has its own.
     pub(crate) fn new(channel: &'static str) -> Option<Self> {
-        let host = Hypervisor::start()?;
+        Some(Self::on(Hypervisor::start()?, channel))
+    }
+
+    /// The same on a host that is there.
+    pub(crate) fn on(host: Hypervisor, channel: &'static str) -> Self {
         host.enter();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        let stage = Self {
+        Self {
             provider: provider(&host, &host.folder().join("records")),
             host,
             runtime,
             channel,
-        };
-        Some(stage)
+        }
     }
 
     /// Puts another provider in the place of the one that is there, as after a Charter's death.
