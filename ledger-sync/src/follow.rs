@@ -9,6 +9,7 @@ use prost::Message;
 use protos::common::Block;
 use ring::rand::{SecureRandom, SystemRandom};
 use state::canonical::Digest;
+use state::errors::chain;
 use state::git::{CommitId, Store};
 use state::ids::Channel;
 use thiserror::Error;
@@ -198,7 +199,7 @@ impl Follower {
         }
         if let Err(error) = stood {
             // It is only shown earlier this way: the session reads it again.
-            let said = limits::quoted(&crate::whole(&error));
+            let said = limits::quoted(&chain(&error));
             progress.send_modify(|progress| progress.last_error = Some(said));
         }
         let mut pause = self.options.first_pause;
@@ -217,7 +218,7 @@ impl Follower {
                 }
                 Err(error) => error,
             };
-            let said = limits::quoted(&crate::whole(&error));
+            let said = limits::quoted(&chain(&error));
             progress.send_modify(|progress| {
                 progress.connected = false;
                 progress.last_error = Some(said.clone());
@@ -316,7 +317,7 @@ pub async fn catch_up(ledger: Arc<dyn Ledger>, store: Store, channel: Channel, o
     }
     let mut session = None;
     if let Err(error) = run.once(&mut session, &mut futures::future::pending()).await {
-        follower.keep_frozen(&error, &limits::quoted(&crate::whole(&error))).await?;
+        follower.keep_frozen(&error, &limits::quoted(&chain(&error))).await?;
         return Err(error);
     }
     close(session).await?;

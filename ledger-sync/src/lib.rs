@@ -42,15 +42,3 @@ pub use proposal::NotProposed;
 pub use reexecute::{Reexecution, ReexecutionError};
 pub use verify::{BlockVerifier, VerifyError};
 pub use witness::{Contradiction, Testimony, Witnessed};
-
-/// Tells an error with everything below it, in one line.
-pub fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}

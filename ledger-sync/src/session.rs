@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use protos::common::Block;
 use state::canonical::Digest;
+use state::errors::chain;
 use state::git::Store;
 use state::ids::Channel;
 
@@ -142,7 +143,7 @@ impl Session {
         let block = blocks.iter().find(numbered).filter(|_| error.freezes());
         let error = FollowError::from(error);
         if let Some(block) = block
-            && let Err(error) = frozen::freeze(&self.store, &self.channel, &crate::whole(&error), Some(block))
+            && let Err(error) = frozen::freeze(&self.store, &self.channel, &chain(&error), Some(block))
         {
             tracing::error!(channel = %self.channel, %error, "that the channel is frozen can't be recorded");
         }

@@ -20,6 +20,7 @@ use protos::common::{Block, HeaderType};
 use protos::envelope::{self, UnpackError};
 use protos::metadata::{self, MetadataError};
 use state::canonical::Digest;
+use state::errors::chain;
 use state::ids::Channel;
 use thiserror::Error;
 
@@ -494,6 +495,6 @@ fn configuration(channel: &Channel, number: u64, block: &Block) -> Result<Option
             found: crate::limits::quoted(&opened.channel.channel_id),
         });
     }
-    let config = envelope::config(&opened).map_err(|error| bad(crate::whole(&error)))?;
-    Membership::from_config(config).map(Some).map_err(|error| bad(crate::whole(&error)))
+    let config = envelope::config(&opened).map_err(|error| bad(chain(&error)))?;
+    Membership::from_config(config).map(Some).map_err(|error| bad(chain(&error)))
 }

@@ -15,6 +15,7 @@ use protos::block::header_hash;
 use protos::common::Block;
 use protos::metadata;
 use serde::{Deserialize, Serialize};
+use state::errors::chain;
 use state::ids::Channel;
 use tokio::time::Instant;
 
@@ -358,7 +359,7 @@ async fn hear(
             }
             format!("it sent block {} where block {wanted} was asked for", essence.number)
         }
-        Some(Err(error)) => crate::whole(&error),
+        Some(Err(error)) => chain(&error),
         None => "its stream ended".into(),
     };
     tracing::warn!(%channel, witness = witness.endpoint(channel), why, "the second peer confirms nothing; it is called again");

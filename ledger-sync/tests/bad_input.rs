@@ -14,10 +14,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use common::*;
 use consortium::{Consortium, order};
 use futures::StreamExt;
-use ledger_sync::{FollowError, GatewayClient, Ledger, Options, StreamError, SubmitError, VerifyError, catch_up, whole};
+use ledger_sync::{FollowError, GatewayClient, Ledger, Options, StreamError, SubmitError, VerifyError, catch_up};
 use msp::{MspError, PemSigner, Signer};
 use peer::{Peer, Sent};
 use protos::common::Block;
+use state::errors::chain;
 use state::git::Store;
 
 fn present() -> i64 {
@@ -33,7 +34,7 @@ async fn caught_up(client: GatewayClient, store: &Store) -> Result<(), FollowErr
 }
 
 fn one_line(error: &dyn std::error::Error) -> String {
-    let said = whole(error);
+    let said = chain(error);
     assert!(!said.contains('\n') && said.len() < 1_000, "{said}");
     said
 }

@@ -11,11 +11,12 @@ use common::*;
 use futures::StreamExt;
 use ledger_sync::evidence::{Evidence, EvidenceError, check};
 use ledger_sync::testing::{MemoryLedger, MemoryNetwork, Misbehaviour, Tamper};
-use ledger_sync::{BlockStream, Committed, EvaluateError, Ledger, Reexecution, StreamError, SubmitError, VerifyError, catch_up, whole};
+use ledger_sync::{BlockStream, Committed, EvaluateError, Ledger, Reexecution, StreamError, SubmitError, VerifyError, catch_up};
 use protos::common::BlockMetadataIndex;
 use protos::peer::TxValidationCode;
 use state::canonical::Digest;
 use state::cursor::Cursor;
+use state::errors::chain;
 use state::ids::{Channel, TxId};
 use state::paths;
 
@@ -94,7 +95,7 @@ async fn another_history_than_was_taken_in_is_refused() {
     assert!(
         matches!(&error, EvidenceError::Verify(VerifyError::Fork { block, .. }) if *block == last),
         "{}",
-        whole(&error)
+        chain(&error)
     );
     // A whole new chain, good in itself.
     network.reset().unwrap();
@@ -104,13 +105,13 @@ async fn another_history_than_was_taken_in_is_refused() {
     assert!(
         matches!(error, EvidenceError::Verify(VerifyError::Fork { block: 0, .. })),
         "{}",
-        whole(&error)
+        chain(&error)
     );
     let error = refused(&network, None, &cursors).await;
     assert!(
         matches!(error, EvidenceError::Verify(VerifyError::Fork { .. })),
         "{}",
-        whole(&error)
+        chain(&error)
     );
 }
 
@@ -133,7 +134,7 @@ async fn a_transaction_that_was_taken_in_has_to_be_valid_still() {
     assert!(
         matches!(&error, EvidenceError::Gone { position, .. } if *position == at),
         "{}",
-        whole(&error)
+        chain(&error)
     );
     // Another transaction at that place.
     cursors[0].tx_id = TxId::new("0".repeat(64)).unwrap();
@@ -141,7 +142,7 @@ async fn a_transaction_that_was_taken_in_has_to_be_valid_still() {
     assert!(
         matches!(&error, EvidenceError::Gone { position, .. } if *position == at),
         "{}",
-        whole(&error)
+        chain(&error)
     );
 }
 
@@ -168,7 +169,7 @@ async fn what_is_missing_or_altered_is_not_counted() {
     assert!(
         matches!(error, EvidenceError::Verify(VerifyError::Chain { .. })),
         "{}",
-        whole(&error)
+        chain(&error)
     );
 }
 

@@ -200,15 +200,15 @@ async fn who_is_no_member_is_refused_for_good() {
     assert!(
         matches!(error, SubmitError::Endorse(_)) && !error.transient(),
         "{}",
-        ledger_sync::whole(&error)
+        state::errors::chain(&error)
     );
     let error = health.evaluate(&on, "resources", Vec::new()).await.unwrap_err();
-    assert!(!error.transient(), "{}", ledger_sync::whole(&error));
+    assert!(!error.transient(), "{}", state::errors::chain(&error));
     let error = health.blocks(&on, 0).await.unwrap().next().await.unwrap().unwrap_err();
     assert!(
         matches!(error, StreamError::Refused { status: 403, .. }),
         "{}",
-        ledger_sync::whole(&error)
+        state::errors::chain(&error)
     );
     let place = place();
     let error = catch_up(Arc::new(health), place.store.clone(), on, Options::default())
@@ -245,9 +245,9 @@ async fn another_authority_does_not_vouch_for_the_server() {
     let city = GatewayClient::connect(config, signer).unwrap();
     let error = city.height(&channel()).await.unwrap_err();
     assert!(
-        ledger_sync::whole(&error).to_lowercase().contains("certificate"),
+        state::errors::chain(&error).to_lowercase().contains("certificate"),
         "{}",
-        ledger_sync::whole(&error)
+        state::errors::chain(&error)
     );
     server.stop().await.unwrap();
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::channel;
-use ledger_sync::{BlockVerifier, VerifyError, whole};
+use ledger_sync::{BlockVerifier, VerifyError};
 use msp::channel::Membership;
 use msp::{PemSigner, Signer};
 use prost::Message;
@@ -21,6 +21,7 @@ use protos::common::{
 };
 use protos::msp::{FabricMspConfig, MspConfig};
 use protos::{block, envelope, metadata};
+use state::errors::chain;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/genesis")
@@ -82,7 +83,7 @@ fn a_block_of_a_real_channel_whose_configuration_cannot_be_read_is_named() {
         assert!(
             matches!(&error, VerifyError::Configuration { block: 0, .. }),
             "{length}: {}",
-            whole(&error)
+            chain(&error)
         );
     }
 }
@@ -205,7 +206,7 @@ fn blocks_and_new_configurations_of_raft_orderers_are_believed() {
     let (one, two) = (orderer(place.path(), 1), orderer(place.path(), 2));
     let start = || BlockVerifier::start(channel(), &genesis, None).unwrap();
     let none = || vec![b"not ours".to_vec()];
-    let refused = |error: VerifyError| whole(&error);
+    let refused = |error: VerifyError| chain(&error);
     let mut first = signed(&genesis, none(), 0, &[By::Certificate(&one)]);
     // Called invalid, so that nobody looks into it.
     first.metadata.as_mut().unwrap().metadata[2] = vec![11];
@@ -291,7 +292,7 @@ fn an_orderer_whose_certificate_is_revoked_signs_no_more() {
     verifier.verify(&next(&two)).unwrap().unwrap();
     let mut verifier = BlockVerifier::start(channel(), &genesis, None).unwrap();
     verifier.verify(&changed).unwrap().unwrap();
-    let said = whole(&verifier.verify(&next(&one)).unwrap_err());
+    let said = chain(&verifier.verify(&next(&one)).unwrap_err());
     assert!(said.contains("its certificate was revoked"), "{said}");
 }
 

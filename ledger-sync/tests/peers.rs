@@ -14,9 +14,10 @@ use std::time::Duration;
 use common::*;
 use consortium::{Consortium, order};
 use futures::StreamExt;
-use ledger_sync::{ClientTls, FollowError, Follower, GatewayClient, Ledger, Options, PeerConfig, Progress, StreamError, catch_up, whole};
+use ledger_sync::{ClientTls, FollowError, Follower, GatewayClient, Ledger, Options, PeerConfig, Progress, StreamError, catch_up};
 use msp::Enrolment;
 use peer::{At, Fate, Peer, Sent, authority};
+use state::errors::chain;
 use state::git::Store;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -181,9 +182,9 @@ async fn what_has_no_effect_is_asked_elsewhere_and_a_transaction_is_sent_elsewhe
     one.down();
     two.down();
     let error = client.evaluate(&channel(), "resource", vec![b"submit".to_vec()]).await.unwrap_err();
-    assert!(error.transient() && whole(&error).contains(&two.endpoint), "{}", whole(&error));
+    assert!(error.transient() && chain(&error).contains(&two.endpoint), "{}", chain(&error));
     let error = client.height(&channel()).await.unwrap_err();
-    assert!(error.transient() && whole(&error).contains(&one.endpoint), "{}", whole(&error));
+    assert!(error.transient() && chain(&error).contains(&one.endpoint), "{}", chain(&error));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,12 +211,12 @@ async fn a_peer_that_asks_for_a_client_certificate_gets_it() {
     without.client_tls = None;
     let client = GatewayClient::connect(without, consortium.signer("city")).unwrap();
     let error = client.height(&channel()).await.unwrap_err();
-    assert!(whole(&error).to_lowercase().contains("certificate"), "{}", whole(&error));
+    assert!(chain(&error).to_lowercase().contains("certificate"), "{}", chain(&error));
     let mut other = config.clone();
     other.peers[0].server_name = None;
     let client = GatewayClient::connect(other, consortium.signer("city")).unwrap();
     let error = client.height(&channel()).await.unwrap_err();
-    assert!(whole(&error).contains("as server_name"), "{}", whole(&error));
+    assert!(chain(&error).contains("as server_name"), "{}", chain(&error));
     // A key that is not the certificate's.
     let stranger = clients
         .enrol("city", &Enrolment::TlsServer { hosts: &["x"] }, 1_780_000_000)
@@ -229,9 +230,9 @@ async fn a_peer_that_asks_for_a_client_certificate_gets_it() {
         .err()
         .expect("it is noticed before anything is sent");
     assert!(
-        whole(&error).contains("client certificate") && !whole(&error).contains("PRIVATE"),
+        chain(&error).contains("client certificate") && !chain(&error).contains("PRIVATE"),
         "{}",
-        whole(&error)
+        chain(&error)
     );
 }
 
@@ -250,7 +251,7 @@ async fn an_authority_that_does_not_vouch_for_one_peer_is_no_reason_to_stop() {
         .await
         .unwrap_err();
     assert!(matches!(&error, FollowError::Ledger(StreamError::Call { .. })), "{error}");
-    assert!(whole(&error).contains("does not vouch"), "{}", whole(&error));
+    assert!(chain(&error).contains("does not vouch"), "{}", chain(&error));
     // The peer was left for the next one.
     catch_up(Arc::new(client), place.store.clone(), channel(), Options::default())
         .await

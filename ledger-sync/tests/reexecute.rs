@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use common::*;
 use ledger_sync::testing::{Draft, Effects, LyingPeer, MemoryNetwork, Tamper};
-use ledger_sync::{FollowError, Ledger, Options, Progress, catch_up, frozen, whole};
+use ledger_sync::{FollowError, Ledger, Options, Progress, catch_up, frozen};
 use protos::common::{Block, BlockMetadataIndex};
 use protos::kvrwset::{KvWrite, KvrwSet};
 use protos::peer::{Response, TxValidationCode as Code};
 use serde_json::json;
+use state::errors::chain;
 use state::git::Store;
 
 pub const HEALTH: &str = "HealthMSP";
@@ -60,7 +61,7 @@ async fn frozen_at(ledger: impl Ledger + Clone + 'static, store: &Store, before:
     assert!(error.freezes() && error.ends() && !error.transient(), "{error}");
     assert_eq!(heads(store), (before.desired, before.reported), "what was verified stays as it was");
     // Whoever looks finds the reason, and the block as it was sent.
-    let said = whole(&error);
+    let said = chain(&error);
     let record = frozen::read(store, &channel()).unwrap();
     assert_eq!(record.reason, said);
     if let Some(block) = block.filter(|_| matches!(error, FollowError::Reexecution(_))) {
@@ -74,7 +75,7 @@ async fn frozen_at(ledger: impl Ledger + Clone + 'static, store: &Store, before:
     assert!(matches!(&error, FollowError::Frozen { reason, .. } if *reason == said), "{error}");
     // Who thaws it without having done anything sees the same.
     frozen::thaw(store, &channel()).unwrap().unwrap();
-    assert_eq!(whole(&followed(ledger, store).await.unwrap_err()), said);
+    assert_eq!(chain(&followed(ledger, store).await.unwrap_err()), said);
     assert_eq!(heads(store), (before.desired, before.reported));
     said
 }
@@ -258,7 +259,7 @@ async fn a_conflict_that_is_called_valid_is_found_out() {
     network.commit(vec![second]).unwrap();
     let place = place();
     let error = followed(network.ledger(CITY), &place.store).await.unwrap_err();
-    says(&whole(&error), &["transaction 7/0", "that is a conflict"]);
+    says(&chain(&error), &["transaction 7/0", "that is a conflict"]);
     let subjects = subjects(&place.store, "refs/heads/desired/smart-city-1");
     assert_eq!(subjects[0], "order resource one");
 }

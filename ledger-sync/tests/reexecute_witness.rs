@@ -13,11 +13,12 @@ use common::*;
 use ledger_sync::testing::{LyingPeer, MemoryLedger, MemoryNetwork};
 use ledger_sync::{
     BlockStream, Committed, EvaluateError, FollowError, Follower, Ledger, Options, Progress, StreamError, SubmitError, Witnessed, catch_up,
-    frozen, whole,
+    frozen,
 };
 use protos::common::{Block, BlockMetadataIndex, Metadata};
 use protos::peer::TxValidationCode as Code;
 use serde_json::json;
+use state::errors::chain;
 use state::ids::Channel;
 use tokio::sync::{oneshot, watch};
 
@@ -112,9 +113,9 @@ async fn what_only_one_of_two_peers_says_freezes_before_it_is_taken() {
             matches!(&error, FollowError::Ledger(StreamError::Contradicted { block, .. }) if *block == last),
             "{error}"
         );
-        assert!(whole(&error).contains(says), "{says}: {}", whole(&error));
+        assert!(chain(&error).contains(says), "{says}: {}", chain(&error));
         assert_eq!(heads(&place.store), (before.desired, before.reported));
-        assert_eq!(frozen::read(&place.store, &channel()).unwrap().reason, whole(&error));
+        assert_eq!(frozen::read(&place.store, &channel()).unwrap().reason, chain(&error));
     }
 }
 
@@ -238,9 +239,9 @@ async fn what_was_taken_on_one_peers_word_freezes_when_the_other_comes() {
         .unwrap()
         .unwrap_err();
     assert!(
-        error.freezes() && whole(&error).contains("DUPLICATE_TXID and VALID"),
+        error.freezes() && chain(&error).contains("DUPLICATE_TXID and VALID"),
         "{}",
-        whole(&error)
+        chain(&error)
     );
     assert!(progress.borrow().frozen.as_ref().unwrap().contains("second peer"));
 }

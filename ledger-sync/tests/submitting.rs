@@ -197,7 +197,11 @@ async fn what_the_orderer_refuses_for_good_is_not_kept() {
     peer.next(At::Submit, Fate::Lost(Code::Aborted, refusal), 1);
     let error = client.submit(&channel(), "order", order("x", "city")).await.unwrap_err();
     assert!(matches!(&error, SubmitError::Submit { .. }) && !error.transient(), "{error}");
-    assert!(ledger_sync::whole(&error).contains("enrol again"), "{}", ledger_sync::whole(&error));
+    assert!(
+        state::errors::chain(&error).contains("enrol again"),
+        "{}",
+        state::errors::chain(&error)
+    );
     assert!(consortium.pending("city").list(&channel()).unwrap().is_empty());
     // One that may have been taken before is asked for first: here it was.
     let (other, args) = (consortium.client("city", &[&peer]), order("x", "city"));
@@ -255,9 +259,9 @@ async fn a_damaged_file_is_said_and_nothing_is_sent() {
         let error = client.submit(&channel(), "order", order("x", "city")).await.unwrap_err();
         assert!(matches!(&error, SubmitError::Pending(_)) && !error.transient(), "{error}");
         assert!(
-            ledger_sync::whole(&error).contains("is no signed transaction"),
+            state::errors::chain(&error).contains("is no signed transaction"),
             "{}",
-            ledger_sync::whole(&error)
+            state::errors::chain(&error)
         );
     }
     std::fs::write(&file, &whole_file).unwrap();

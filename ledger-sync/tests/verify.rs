@@ -6,15 +6,16 @@ mod common;
 
 use common::*;
 use ledger_sync::testing::{Emit, MemoryNetwork, Tamper};
-use ledger_sync::{BlockVerifier, VerifyError, whole};
+use ledger_sync::{BlockVerifier, VerifyError};
 use protos::common::Block;
 use protos::peer::TxValidationCode;
 use state::canonical::Digest;
+use state::errors::chain;
 use state::ids::Channel;
 use std::sync::Arc;
 
 /// A chain of six blocks; every second one has several transactions.
-fn chain() -> Arc<MemoryNetwork> {
+fn six_blocks() -> Arc<MemoryNetwork> {
     let network = network();
     for round in 0..5 {
         let order = ordered(CITY, "city", vec![resource(&format!("r{round}"), "city", &[])]);
@@ -41,19 +42,19 @@ fn refused(blocks: &[Block]) -> VerifyError {
         .expect("one block is not to be believed");
     let (verified, failed) = start().verify_all(&blocks[1..]);
     assert_eq!(verified.len(), taken);
-    assert_eq!(whole(&failed.unwrap()), whole(&error));
+    assert_eq!(chain(&failed.unwrap()), chain(&error));
     error
 }
 
 fn tampered(number: u64, how: Tamper) -> VerifyError {
-    let network = chain();
+    let network = six_blocks();
     network.tamper(number, how).unwrap();
     refused(&network.blocks())
 }
 
 #[test]
 fn an_honest_chain_is_believed() {
-    let blocks = chain().blocks();
+    let blocks = six_blocks().blocks();
     let mut verifier = BlockVerifier::start(channel(), &blocks[0], None).unwrap();
     let (verified, failed) = verifier.verify_all(&blocks);
     assert!(failed.is_none(), "{failed:?}");
@@ -68,7 +69,7 @@ fn an_honest_chain_is_believed() {
 fn changed_transactions_are_seen() {
     let error = tampered(3, Tamper::Data);
     assert!(matches!(error, VerifyError::Chain { block: 3, .. }), "{error}");
-    assert!(whole(&error).contains("was altered"), "{}", whole(&error));
+    assert!(chain(&error).contains("was altered"), "{}", chain(&error));
     // The orderer signed another header.
     let error = tampered(5, Tamper::DataAndHash);
     assert!(matches!(error, VerifyError::Signatures { block: 5, .. }), "{error}");
@@ -78,7 +79,7 @@ fn changed_transactions_are_seen() {
 fn another_predecessor_is_seen() {
     let error = tampered(2, Tamper::PreviousHash);
     assert!(matches!(error, VerifyError::Chain { block: 2, .. }), "{error}");
-    assert!(whole(&error).contains("does not follow"), "{}", whole(&error));
+    assert!(chain(&error).contains("does not follow"), "{}", chain(&error));
 }
 
 #[test]
@@ -91,7 +92,7 @@ fn strangers_do_not_order() {
 
 #[test]
 fn a_gap_is_refused_and_the_next_block_is_still_taken() {
-    let blocks = chain().blocks();
+    let blocks = six_blocks().blocks();
     let mut verifier = BlockVerifier::start(channel(), &blocks[0], None).unwrap();
     verifier.verify(&blocks[1]).unwrap().unwrap();
     let error = verifier.verify(&blocks[3]).unwrap_err();
@@ -111,7 +112,7 @@ fn another_channels_blocks_are_refused() {
         matches!(&error, VerifyError::Foreign { block: 0, found, .. } if found == "other"),
         "{error}"
     );
-    let mut blocks = chain().blocks();
+    let mut blocks = six_blocks().blocks();
     blocks[2] = other.blocks()[1].clone();
     let error = refused(&blocks);
     assert!(
@@ -129,7 +130,7 @@ fn another_channels_blocks_are_refused() {
 
 #[test]
 fn a_pinned_genesis_is_the_only_one() {
-    let blocks = chain().blocks();
+    let blocks = six_blocks().blocks();
     let pinned = BlockVerifier::start(channel(), &blocks[0], None).unwrap().genesis();
     BlockVerifier::start(channel(), &blocks[0], Some(pinned)).unwrap();
     let error = BlockVerifier::start(channel(), &blocks[0], Some(Digest::of(b"other"))).unwrap_err();
@@ -143,7 +144,7 @@ fn a_pinned_genesis_is_the_only_one() {
 /// Rewrites one transaction of the last block, with the orderer's help.
 fn rewritten(change: impl FnOnce(&mut protos::common::Envelope)) -> Vec<Block> {
     use prost::Message;
-    let network = chain();
+    let network = six_blocks();
     let data = network.blocks()[5].data.clone().unwrap().data;
     let mut envelope = protos::common::Envelope::decode(data[0].as_slice()).unwrap();
     change(&mut envelope);
@@ -161,7 +162,7 @@ fn the_creators_signature_is_checked_even_when_the_orderer_looks_away() {
 
 #[test]
 fn a_new_orderer_is_believed_after_its_configuration_and_the_old_one_no_more() {
-    let network = chain();
+    let network = six_blocks();
     let rotated = network.rotate_orderer("NewOrdererMSP").unwrap();
     network
         .append(&[Emit::raw(CITY, "x", b"{}".to_vec()).with_code(TxValidationCode::MvccReadConflict)])
@@ -170,7 +171,7 @@ fn a_new_orderer_is_believed_after_its_configuration_and_the_old_one_no_more() {
     let start = || BlockVerifier::start(channel(), &blocks[0], None).unwrap();
     let mut verifier = start();
     let (verified, failed) = verifier.verify_all(&blocks);
-    assert!(failed.is_none(), "{}", whole(&failed.unwrap()));
+    assert!(failed.is_none(), "{}", chain(&failed.unwrap()));
     assert_eq!(verified.len(), 7);
     let configuration = verifier.configuration();
     assert_eq!(configuration.number, rotated);

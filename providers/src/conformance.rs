@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use state::errors::chain;
 use state::observation::Observation;
 use state::resource::{OnRetire, Outputs, Resource};
 use thiserror::Error;
 use tokio::time::{sleep, timeout};
 
-use crate::{Applied, Deleted, Observed, Provider, ProviderError, Scope, Wanted, chain};
+use crate::{Applied, Deleted, Observed, Provider, ProviderError, Scope, Wanted};
 
 /// How long something may take to become ready or to go.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -40,17 +40,6 @@ impl Scope {
     }
 }
 
-/// An error with its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
 /// An operation failed.
 pub fn failed(operation: &'static str, external: &str, source: impl std::error::Error + Send + Sync + 'static) -> ProviderError {
     ProviderError::Failed {

@@ -5,40 +5,34 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ledger_sync::Ledger;
-use ledger_sync::reports::{self, Recording, SignedReportError};
+use ledger_sync::reports::SignedReportError;
 use policies::{Denial, LocalPolicy};
-use providers::{Orphan, Scope, Script, Tool, Wanted};
-use state::agreement::Agreement;
+use providers::registry::Registry;
+use providers::{Orphan, Scope};
 use state::canonical::{CanonicalError, Digest};
 use state::desired::{DesiredState, Rejection};
-use state::event::{EventBody, LedgerEvent, Position, Provenance};
 use state::git::{CommitId, Store};
-use state::ids::{Channel, Kind, MemberId, ResourceName, TxId};
-use state::inventory::Inventory;
+use state::ids::{Channel, MemberId, ResourceName};
 use state::observation::Observation;
-use state::plan::{Action, Base, Finding, Plan};
+use state::plan::{Base, Finding, Plan};
 use state::report::{Condition, ResourceStatus};
-use state::resource::Resource;
-use state::rules::Verdict;
 use state::time::Timestamp;
 use thiserror::Error;
 use tokio::sync::Mutex;
 
-use crate::actual::{Actual, ActualError, Author, CommitSigner, Outgoing};
-use crate::executor::{Bounds, ExecuteError, Execution, StepResult, chain, message};
+use crate::actual::{Actual, ActualError, Author, CommitSigner};
+use crate::executor::{Bounds, ExecuteError, Execution, StepResult};
 use crate::loaded::{Heads, Loaded, LoadingError};
-use crate::observe::{Seen, invalid, lasting, observe, observe_wanted};
-use crate::overdue::{self, Due};
+use crate::observe::{Seen, invalid, lasting, observe};
 use crate::planner::{self, Input, Mode, PlanError, settled, wanted};
-use crate::reporting::{self, Basis};
 use crate::shutdown::Shutdown;
-use providers::registry::Registry;
 
-/// How long sending a report may take; it stays in the outbox when it takes longer.
-const SUBMISSION: Duration = Duration::from_secs(30);
+mod asked;
+mod outbox;
+
+pub use asked::{Looked, Preview, Rendered};
 
 /// Tells the time: the member's own clock.
 pub type Clock = dyn Fn() -> Timestamp + Send + Sync;
@@ -137,17 +131,6 @@ pub enum PassError {
     /// Loading was interrupted.
     #[error("loading was interrupted")]
     Interrupted,
-}
-
-/// One thing that is owned, as it is seen against what was applied last.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Looked {
-    /// Its resource.
-    pub name: ResourceName,
-    /// What it is.
-    pub kind: Kind,
-    /// What is seen.
-    pub observation: Observation,
 }
 
 /// Reconciles one channel for one member.
@@ -401,278 +384,10 @@ impl Controller {
             sign: Some(Arc::clone(&self.sign)),
         }
     }
-
-    /// Commits what the pass did and saw together with the report that is due, then sends the report.
-    async fn report(&self, loaded: &Loaded, actual: &mut Actual, shutdown: &Shutdown, outcome: &mut PassOutcome) -> Result<(), PassError> {
-        self.clear_seen(loaded, actual)?;
-        if let Some(outgoing) = self.signed_anew(actual)? {
-            actual.send(outgoing)?;
-        }
-        let refused = actual.outbox().is_some_and(|outgoing| actual.is_refused(outgoing.sequence));
-        if (actual.outbox().is_none() || refused)
-            && let Some(outgoing) = self.next_report(loaded, actual, outcome)?
-        {
-            let before = actual.outbox().and_then(|before| before.envelope.report().ok());
-            let news = match (before, outgoing.envelope.report()) {
-                (Some((before, _)), Ok((report, _))) => before.changes != report.changes || before.desired != report.desired,
-                _ => true,
-            };
-            if news {
-                actual.send(outgoing)?;
-            }
-        }
-        let title = title(outcome, actual);
-        actual.commit(&self.author(), message(&title, &outcome.plan)).await?;
-        let Some(outgoing) = actual.outbox().filter(|_| !shutdown.requested()) else {
-            return Ok(());
-        };
-        let keeps_time = loaded.desired.in_force().is_some_and(Agreement::keeps_time);
-        let recording = if keeps_time { Recording::Heartbeat } else { Recording::Report };
-        let sending = reports::submit_report(self.settings.ledger.as_ref(), &self.settings.channel, &outgoing.envelope, recording);
-        match tokio::time::timeout(SUBMISSION, sending).await {
-            Ok(Ok(_)) => outcome.reported = Some(outgoing.sequence),
-            Ok(Err(error)) => {
-                outcome.unsent = Some(chain(&error));
-                if !error.transient() {
-                    let sequence = outgoing.sequence;
-                    actual.refuse(sequence);
-                }
-            }
-            Err(_) => outcome.unsent = Some(format!("the ledger did not answer within {} s", SUBMISSION.as_secs())),
-        }
-        Ok(())
-    }
-
-    /// Drops the report in the outbox once the ledger has it, or when the chain went on without it.
-    fn clear_seen(&self, loaded: &Loaded, actual: &mut Actual) -> Result<(), PassError> {
-        let head = loaded.reported.members().get(&self.settings.member).map(|reports| &reports.head);
-        let next = head.map_or(1, |head| head.sequence + 1);
-        match actual.outbox() {
-            Some(outgoing) if head.is_some_and(|head| head.digest == outgoing.digest) => actual.recorded()?,
-            Some(outgoing) if outgoing.sequence != next => actual.clear_outbox(),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// The report in the outbox with a new signature, where the certificate was renewed since: the ledger takes a report only with
-    /// the certificate that it was signed with. It stays the same report, also when the one before reached the ledger.
-    fn signed_anew(&self, actual: &Actual) -> Result<Option<Outgoing>, PassError> {
-        let Some(outgoing) = actual.outbox() else { return Ok(None) };
-        let signer = self.settings.signer.as_ref();
-        let present = msp::key_id(signer.msp_id(), signer.certificate());
-        let signed = outgoing.envelope.signature().map_err(SignedReportError::from)?.0;
-        if signed == present {
-            return Ok(None);
-        }
-        let (report, _) = outgoing.envelope.report().map_err(SignedReportError::from)?;
-        Ok(Some(Outgoing {
-            sequence: outgoing.sequence,
-            digest: Digest::of(&report.payload()?),
-            envelope: reports::sign(&report, signer)?,
-        }))
-    }
-
-    fn next_report(&self, loaded: &Loaded, actual: &Actual, outcome: &PassOutcome) -> Result<Option<Outgoing>, PassError> {
-        let member = &self.settings.member;
-        // Nobody listens before there is an agreement, and whoever takes no part has nothing to say.
-        let Some(record) = loaded.desired.agreement().filter(|record| record.in_force) else {
-            return Ok(None);
-        };
-        // Who gave its place away still says what became of what it had.
-        let told = loaded.reported.members().get(member).is_none_or(|told| told.statuses.is_empty());
-        let had_something = !(told && outcome.statuses.is_empty() && actual.unreported().is_empty());
-        let leaving = || had_something && record.succeeded.iter().any(|one| one.from == *member);
-        if record.agreement.party(member).is_none() && !leaving() {
-            return Ok(None);
-        }
-        let basis = Basis {
-            channel: &self.settings.channel,
-            member,
-            position: loaded.position,
-            commit: &loaded.heads.desired.to_string(),
-            plan: actual.plan()?.unwrap_or(outcome.plan.digest),
-            steps: actual.unreported(),
-            now: (self.settings.clock)(),
-            heartbeat_seconds: record.agreement.heartbeat_seconds,
-        };
-        let Some(report) = reporting::due(basis, &loaded.reported, &outcome.statuses)? else {
-            return Ok(None);
-        };
-        let envelope = reports::sign(&report, self.settings.signer.as_ref())?;
-        Ok(Some(Outgoing {
-            sequence: report.sequence,
-            digest: Digest::of(&report.payload()?),
-            envelope,
-        }))
-    }
-
-    /// Looks at everything that this member owns against what was applied last. Never writes.
-    pub async fn drift(&self) -> Result<Vec<Looked>, PassError> {
-        let inventory = self.inventory().await?;
-        let all: Vec<Wanted<'_>> = inventory.entries().values().map(|entry| Wanted::of(&entry.resource)).collect();
-        let mut seen = observe_wanted(&self.settings.registry, &self.scope, &all, self.settings.bounds.observe).await;
-        Ok(all
-            .iter()
-            .filter_map(|one| {
-                Some(Looked {
-                    name: one.name.clone(),
-                    kind: one.kind.clone(),
-                    observation: seen.resources.remove(one.name)?,
-                })
-            })
-            .collect())
-    }
-
-    /// What this member owns on the channel, as recorded last.
-    pub async fn inventory(&self) -> Result<Inventory, PassError> {
-        let (store, channel) = (self.settings.store.clone(), self.settings.channel.clone());
-        let actual = tokio::task::spawn_blocking(move || Actual::load(&store, &channel))
-            .await
-            .map_err(|_| PassError::Interrupted)??;
-        Ok(actual.inventory().clone())
-    }
-
-    /// What has become due on the channel by a moment, as the last pass saw it.
-    pub async fn due(&self, now: Timestamp) -> Vec<Due> {
-        let memory = self.memory.lock().await;
-        let loaded = memory.loaded.as_ref();
-        loaded.map_or_else(Vec::new, |loaded| {
-            overdue::due(&loaded.desired, &loaded.reported, &self.settings.member, now)
-        })
-    }
-
-    /// Plans what would be done if this event were on the ledger, submitted by this member now, and approved. Never writes.
-    pub async fn preview(&self, body: EventBody) -> Result<Preview, PassError> {
-        let mut memory = self.memory.lock().await;
-        let (loaded, mut actual) = self.load(&mut memory, None).await?;
-        let mut desired = DesiredState::clone(&loaded.desired);
-        let member = &self.settings.member;
-        let msp = match desired.members().get(member) {
-            Some(record) => record.msp.clone(),
-            None => return Err(PassError::Stranger(member.clone())),
-        };
-        let event = LedgerEvent {
-            channel: self.settings.channel.clone(),
-            source: Provenance {
-                position: Position {
-                    block: loaded.position.block + 1,
-                    tx: 0,
-                },
-                tx_id: TxId::new(planner::NOT_SUBMITTED).expect("64 zeros are hexadecimal digits"),
-                at: (self.settings.clock)(),
-                by: member.clone(),
-            },
-            msp,
-            body,
-        };
-        let verdict = desired.foresee(&event).map_err(PassError::Refused)?;
-        let plan = self.look(Mode::ObserveOnly, &loaded, &desired, &mut actual).await?.plan;
-        Ok(Preview { plan, verdict })
-    }
-}
-
-impl Controller {
-    /// Renders what is run for each of the member's resources, with the values that are known now. Nothing outside is looked at.
-    pub async fn render(&self) -> Result<Vec<Rendered>, PassError> {
-        let mut memory = self.memory.lock().await;
-        let (loaded, actual) = self.load(&mut memory, None).await?;
-        let known = planner::Known {
-            member: &self.settings.member,
-            desired: &loaded.desired,
-            inventory: actual.inventory(),
-            reported: &loaded.reported,
-            observed: None,
-            fresh: None,
-        };
-        let mine = loaded.desired.resources().iter();
-        let mine = mine.filter(|(_, ordered)| ordered.resource.owner == self.settings.member);
-        Ok(mine
-            .map(|(name, ordered)| {
-                let (resource, open) = match known.resolve(&ordered.resource.spec) {
-                    Ok(spec) => (planner::recorded(&ordered.resource, spec), None),
-                    Err(unresolved) => (ordered.resource.clone(), Some(unresolved.to_string())),
-                };
-                Rendered {
-                    name: name.clone(),
-                    scripts: match self.settings.registry.for_kind(&resource.kind) {
-                        Some(provider) => provider.render(&self.scope, &resource).map_err(|invalid| invalid.to_string()),
-                        None => Err(format!("no provider of this Charter makes {}: configure one", resource.kind)),
-                    },
-                    resource,
-                    open,
-                }
-            })
-            .collect())
-    }
-
-    /// The same resources in the words of another tool, as far as it can make them.
-    pub fn translate(&self, tool: Tool, resources: &[Resource]) -> Vec<Result<Script, String>> {
-        let mut by_provider: BTreeMap<&str, Vec<Resource>> = BTreeMap::new();
-        for resource in resources {
-            by_provider.entry(resource.kind.provider()).or_default().push(resource.clone());
-        }
-        let translated = by_provider.values().filter_map(|all| {
-            let provider = self.settings.registry.for_kind(&all.first()?.kind)?;
-            provider.translate(tool, &self.scope, all)
-        });
-        translated.map(|script| script.map_err(|invalid| invalid.to_string())).collect()
-    }
-}
-
-/// What is run for one resource.
-#[derive(Debug)]
-pub struct Rendered {
-    /// The resource.
-    pub name: ResourceName,
-    /// What it asks for, with the values that are known.
-    pub resource: Resource,
-    /// The scripts, or why there are none.
-    pub scripts: Result<Vec<Script>, String>,
-    /// Which value is not known yet, in words.
-    pub open: Option<String>,
-}
-
-/// What a change would do that is not submitted yet.
-#[derive(Debug)]
-pub struct Preview {
-    /// What would be done once it is in force.
-    pub plan: Plan,
-    /// Whether it would be in force at once.
-    pub verdict: Verdict,
 }
 
 /// Whether everything is as it was ordered.
 fn converged(plan: &Plan) -> bool {
     let settled = |status: &ResourceStatus| matches!(status.condition, Condition::InSync | Condition::Deleted | Condition::Retained);
     plan.steps.is_empty() && plan.waits.is_empty() && plan.statuses.values().all(settled)
-}
-
-/// The title of a pass's commit.
-fn title(outcome: &PassOutcome, actual: &Actual) -> String {
-    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
-    for (name, result) in &outcome.executed {
-        let Some(step) = outcome.plan.steps.get(name) else { continue };
-        let word = match (result, step.action, step.tx) {
-            (StepResult::Failed { .. }, ..) => "failed",
-            (StepResult::Skipped { .. }, ..) => "skipped",
-            (StepResult::Pending { .. }, ..) => "pending",
-            (StepResult::Done, Action::Create | Action::Update | Action::Replace, None) => "healed",
-            (StepResult::Done, Action::Create, Some(_)) => "created",
-            (StepResult::Done, Action::Update, Some(_)) => "changed",
-            (StepResult::Done, Action::Replace, Some(_)) => "replaced",
-            (StepResult::Done, Action::Delete, _) => "deleted",
-            (StepResult::Done, Action::Adopt, _) => "adopted",
-            (StepResult::Done, Action::Forget, _) => "forgotten",
-        };
-        *counts.entry(word).or_default() += 1;
-    }
-    if !counts.is_empty() {
-        let words: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
-        return format!("pass: {}", words.join(", "));
-    }
-    match actual.outbox() {
-        Some(outgoing) => format!("report {}", outgoing.sequence),
-        None => "observed".to_owned(),
-    }
 }

@@ -119,7 +119,7 @@ pub(crate) async fn look(
                 known.extend(channels);
             }
             Err(error) => {
-                let why = ledger_sync::whole(&error);
+                let why = state::errors::chain(&error);
                 if !silent {
                     tracing::warn!(error = why, "the peers don't say which channels they have joined");
                 }
@@ -137,7 +137,7 @@ async fn has_agreements(ledger: &dyn Ledger, channel: &Channel) -> bool {
     match ledger.evaluate(channel, PROBE, Vec::new()).await {
         Ok(_) | Err(EvaluateError::Refused { .. }) => true,
         Err(error) => {
-            tracing::debug!(%channel, error = ledger_sync::whole(&error), "the chaincode doesn't answer on this channel");
+            tracing::debug!(%channel, error = state::errors::chain(&error), "the chaincode doesn't answer on this channel");
             false
         }
     }

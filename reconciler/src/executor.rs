@@ -14,6 +14,7 @@ use providers::registry::Registry;
 use providers::{Applied, Deleted, Provider, Scope};
 use state::canonical::CanonicalError;
 use state::desired::DesiredState;
+use state::errors;
 use state::ids::ResourceName;
 use state::inventory::{Entry, EntryState};
 use state::observation::Observation;
@@ -500,7 +501,7 @@ pub(crate) fn message(title: &str, plan: &Plan) -> String {
 
 /// An error with its causes on one line, bounded.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    bounded(&ledger_sync::whole(error))
+    bounded(&errors::chain(error))
 }
 
 fn bounded(text: &str) -> String {

@@ -32,3 +32,4 @@ pub mod submission;
 pub mod telemetry;
 pub mod terms;
 pub mod view;
+pub mod workplace;

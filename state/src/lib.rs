@@ -10,6 +10,7 @@ pub mod canonical;
 pub mod clauses;
 pub mod cursor;
 pub mod desired;
+pub mod errors;
 pub mod event;
 pub mod git;
 pub mod ids;

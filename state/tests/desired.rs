@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use state::agreement::{Agreement, Role};
 use state::canonical::Digest;
 use state::desired::{DesiredState, LoadError, Rejection};
+use state::errors::chain;
 use state::event::{EventBody, LedgerEvent, Position, Provenance};
 use state::ids::{Channel, TxId};
 use state::paths::FileChange;
@@ -143,16 +144,6 @@ fn retired(names: Value) -> EventBody {
     }
 }
 
-fn why(rejection: &Rejection) -> String {
-    let mut text = rejection.to_string();
-    let mut next = std::error::Error::source(rejection);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
-}
-
 #[test]
 fn what_a_follower_does_not_take() {
     let mut history = History::agreed();
@@ -205,7 +196,7 @@ fn what_a_follower_does_not_take() {
         ),
     ] {
         let before = history.state.clone();
-        let found = why(&history.apply(&event).unwrap_err());
+        let found = chain(&history.apply(&event).unwrap_err());
         assert_eq!(found, answer);
         same(&history.state, &before);
     }
@@ -226,7 +217,7 @@ fn an_event_that_contradicts_its_own_content_is_not_taken() {
         digest: other,
     };
     assert_eq!(
-        why(&history.take("city", NOW, lie).unwrap_err()),
+        chain(&history.take("city", NOW, lie).unwrap_err()),
         "the event's digest is not what its content leads to"
     );
     assert!(history.state.agreement().is_none());
@@ -238,7 +229,7 @@ fn an_event_that_contradicts_its_own_content_is_not_taken() {
     history.take("city", NOW, constituted).unwrap();
     let lie = EventBody::AgreementAccepted { digest, in_force: false };
     assert_eq!(
-        why(&history.take("acme", NOW, lie).unwrap_err()),
+        chain(&history.take("acme", NOW, lie).unwrap_err()),
         "the event's in_force is not what its content leads to"
     );
     assert!(!history.state.agreement().unwrap().in_force);
@@ -252,7 +243,7 @@ fn a_circle_is_found_across_what_is_in_force() {
         .take("city", NOW, ordered(json!([file("a", &[]), file("b", &["a"]), file("c", &["b"])])))
         .unwrap();
     // Through two resources that the amendment doesn't name.
-    let found = why(&history.take("city", NOW, amended(json!([file("a", &["c"])]))).unwrap_err());
+    let found = chain(&history.take("city", NOW, amended(json!([file("a", &["c"])]))).unwrap_err());
     assert_eq!(
         found,
         "the change is refused: these resources depend on each other in a circle: a, b, c"
@@ -263,7 +254,7 @@ fn a_circle_is_found_across_what_is_in_force() {
         .unwrap();
     // A new resource that closes a circle with an amended one can't exist: both have to be there first.
     history.take("city", NOW, ordered(json!([file("d", &["a"])]))).unwrap();
-    let found = why(&history.take("city", NOW, amended(json!([file("b", &["d"])]))).unwrap_err());
+    let found = chain(&history.take("city", NOW, amended(json!([file("b", &["d"])]))).unwrap_err());
     assert_eq!(
         found,
         "the change is refused: these resources depend on each other in a circle: a, b, c, d"

@@ -84,14 +84,14 @@ pub trait Acting {
     /// Applies a resource.
     fn apply(&self, resource: &Resource) -> Result<Applied, String> {
         let done = self.runtime().block_on(self.provider().apply(&scope(), resource));
-        done.map_err(|error| providers::chain(&error))
+        done.map_err(|error| state::errors::chain(&error))
     }
 
     /// Deletes what was made for a resource.
     fn delete(&self, resource: &Resource) -> Result<Deleted, String> {
         let (scope, external) = (scope(), format!("air.{}", resource.name));
         let done = self.provider().delete(&scope, &resource.kind, &resource.name, &external);
-        self.runtime().block_on(done).map_err(|error| providers::chain(&error))
+        self.runtime().block_on(done).map_err(|error| state::errors::chain(&error))
     }
 
     /// Does what passes do until it is in sync.

@@ -102,8 +102,8 @@ async fn a_recording_of_another_name_is_not_believed() {
         .unwrap_err();
     assert!(error.freezes(), "{error}");
     assert!(
-        ledger_sync::whole(&error).contains("smart-city-2"),
+        state::errors::chain(&error).contains("smart-city-2"),
         "{}",
-        ledger_sync::whole(&error)
+        state::errors::chain(&error)
     );
 }

@@ -11,6 +11,7 @@ use prost::Message;
 use protos::peer::chaincode_client::ChaincodeClient;
 use protos::peer::chaincode_message::Type;
 use protos::peer::{self, ChaincodeId, ChaincodeInput, ChaincodeMessage, SignedProposal};
+use state::errors::chain;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,7 +22,6 @@ use crate::answers::Answers;
 use crate::calls::{Key, is_sensible, key};
 use crate::package::is_address;
 use crate::stub::{bounded, error, fitting, message};
-use crate::transaction::sentence;
 use crate::{DialError, PeerLimits};
 
 /// How often an idle connection is checked: Fabric's servers end one that is checked more often than once a minute.
@@ -237,7 +237,7 @@ impl Inner {
         let dialled = tokio::time::timeout(self.dial.limits.dial, self.endpoint.connect()).await;
         let channel = dialled
             .map_err(|_| "it does not answer".to_owned())?
-            .map_err(|error| sentence(&error))?;
+            .map_err(|error| chain(&error))?;
         let (outbound, messages) = mpsc::channel(OUTBOUND);
         let mut client = ChaincodeClient::new(channel)
             .max_decoding_message_size(self.dial.limits.message_bytes)

@@ -1,7 +1,5 @@
 //! A peer's TRANSACTION message, taken apart and held against its proposal.
 
-use std::error::Error;
-
 use chaincode::stub::{Creator, Invocation};
 use prost::Message;
 use protos::common::HeaderType;
@@ -39,24 +37,8 @@ pub(crate) enum Unfit {
 impl Unfit {
     /// The error with its causes on one line.
     pub(crate) fn sentence(&self) -> String {
-        sentence(self)
+        state::errors::chain(self)
     }
-}
-
-/// An error with its causes on one line.
-pub(crate) fn sentence(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let why = cause.to_string();
-        // Transports wrap an error in another one that says the same.
-        if !text.ends_with(&why) {
-            text.push_str(": ");
-            text.push_str(&why);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// One transaction, as the program takes it.

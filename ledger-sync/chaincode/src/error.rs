@@ -5,6 +5,7 @@ use std::error::Error;
 use msp::MspError;
 use state::acts::Fault;
 use state::canonical::{CanonicalError, Digest};
+use state::errors::chain;
 use state::event::MAX_EVENT_BYTES;
 use state::ids::{MemberId, MspId, NameError, ResourceName};
 use state::report::ReportError;
@@ -191,13 +192,7 @@ fn of_rule(refusal: &Refusal) -> i32 {
 
 /// Writes an error and its causes on one line; what it quotes of the input can't break out of it.
 fn sentence(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
+    let mut text = chain(error);
     if text.chars().nth(MAX_MESSAGE).is_some() {
         text = text.chars().take(MAX_MESSAGE - 1).collect();
         text.push('…');

@@ -13,13 +13,13 @@ use protos::orderer::seek_info::{SeekBehavior, SeekContentType};
 use protos::peer::deliver_response::Type;
 use protos::peer::deliver_server::Deliver;
 use protos::peer::{BlockAndPrivateData, DeliverResponse};
+use state::errors::chain;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::Ledger;
 use crate::channel::Channel;
-use crate::endorse::chain;
 use crate::filtered::filtered;
 use crate::gateway::{STREAM_BUFFER, closed, stream_permit};
 use crate::ledger::now;

@@ -14,6 +14,7 @@ use protos::peer::{
     Endorsement, Proposal, ProposalResponsePayload, SignedProposal, Transaction, TransactionAction,
 };
 use protos::txid;
+use state::errors::chain;
 
 use crate::channel::Core;
 use crate::simulation::Simulation;
@@ -339,16 +340,4 @@ fn answer(response: Response) -> peer::Response {
         message: response.message,
         payload: response.payload,
     }
-}
-
-/// Writes an error with its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -4,10 +4,10 @@ use prost::Message;
 use protos::envelope;
 use protos::peer::endorser_server::Endorser;
 use protos::peer::{ChannelInfo, ChannelQueryResponse, ProposalResponse, Response as Answer, SignedProposal};
+use state::errors::chain;
 use tonic::{Request, Response, Status};
 
 use crate::Ledger;
-use crate::endorse::chain;
 use crate::ledger::now;
 use crate::status::{Policy, Signed, authorise, quoted};
 

@@ -14,6 +14,7 @@ use protos::gateway::{
 use protos::orderer::{SeekPosition, seek_position};
 use protos::peer::{ChaincodeEvent, SignedProposal, TxValidationCode};
 use protos::{envelope, metadata};
+use state::errors::chain;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -22,7 +23,7 @@ use crate::Ledger;
 use crate::channel::{Channel, Core, NotQueued};
 use crate::commit::Committed;
 use crate::deadline::within;
-use crate::endorse::{self, chain};
+use crate::endorse;
 use crate::ledger::now;
 use crate::status::{Call, Denied, Policy, Refusal, Signed, authorise, no_config, quoted};
 

@@ -4,10 +4,10 @@ use prost::Message;
 use protos::common::{Block, BlockchainInfo};
 use protos::envelope;
 use protos::peer::{self, ProcessedTransaction};
+use state::errors::chain;
 
 use crate::Ledger;
 use crate::channel::Core;
-use crate::endorse::chain;
 use crate::status::{Denied, Policy, Refusal, Signed, authorise, quoted};
 
 /// The chaincode's name on every channel.

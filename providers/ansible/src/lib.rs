@@ -25,13 +25,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use state::errors::chain;
 use state::ids::{Kind, ResourceName};
 use state::resource::{Origin, Resource};
 use tokio::sync::{OnceCell, Semaphore, watch};
 
 use providers::detached::{RunError, now};
 use providers::secrets::SecretError;
-use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Scope, Script, Wanted, chain};
+use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Scope, Script, Wanted};
 
 pub use self::config::AnsibleConfig;
 use self::record::Records;

@@ -41,7 +41,7 @@ pub(crate) async fn observe(site: &Arc<Site>, scope: &Scope, wanted: &[Wanted<'_
 
 async fn named(site: &Arc<Site>, scope: &Scope, wanted: &Wanted<'_>) -> (ResourceName, Observation) {
     let why = |hindrance: Hindrance| Observation::Unknown {
-        why: providers::chain(&hindrance),
+        why: state::errors::chain(&hindrance),
     };
     (wanted.name.clone(), look(site, scope, wanted).await.unwrap_or_else(why))
 }

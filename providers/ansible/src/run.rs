@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use state::canonical::{self, Digest};
+use state::errors::chain;
 use state::ids::{OutputName, SecretName};
 use state::locked::Locked;
 use state::resource::Outputs;
 
-use providers::chain;
 use providers::detached::{self, Run, RunError, now};
 use providers::hold;
 use providers::records::private;

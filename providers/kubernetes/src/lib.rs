@@ -20,12 +20,12 @@ mod watch;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value;
+use state::errors::chain;
 use state::ids::{Kind, ResourceName};
 use state::observation::Observation;
 use state::resource::{Origin, Resource};
@@ -102,20 +102,6 @@ pub(crate) enum Hindrance {
     Hidden(String),
     #[error("{0}")]
     Invalid(String),
-}
-
-/// An error with its causes, in one line. Unlike those of `providers::chain`, the client's errors repeat their causes: each is said once.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 impl Site {

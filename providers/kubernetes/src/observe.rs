@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
 use serde_json::Value;
+use state::errors::chain;
 use state::ids::{Kind, ResourceName};
 use state::observation::Observation;
 use state::resource::{Origin, Outputs, Resource};
@@ -19,7 +20,7 @@ use crate::server::{ApiKind, Server};
 use crate::sight::{One, Sight};
 use crate::spec::{self, Manifest};
 use crate::world::{self, Wants, World};
-use crate::{Hindrance, Seen, Settled, Site, chain};
+use crate::{Hindrance, Seen, Settled, Site};
 
 /// How many resources are looked at at a time.
 const LOOKS: usize = 16;

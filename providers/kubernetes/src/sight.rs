@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use state::errors::chain;
 use state::observation::FieldDrift;
 
 use crate::live::version;
@@ -10,7 +11,7 @@ use crate::object::{Object, Owner};
 use crate::record::{Last, Record};
 use crate::send::{self, Sent};
 use crate::server::{ApiKind, Apply, Contested, Server};
-use crate::{Hindrance, chain, compare};
+use crate::{Hindrance, compare};
 
 /// How often an object is read again that changes between the two looks at it.
 const READS: usize = 3;

@@ -204,7 +204,7 @@ async fn turn(
     let events = server
         .watch(kind, namespace, selector, from)
         .await
-        .map_err(|trouble| crate::chain(&trouble))?;
+        .map_err(|trouble| state::errors::chain(&trouble))?;
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         let Some(kept) = kept.upgrade() else { return Ok(()) };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use futures::StreamExt;
+use state::errors::chain;
 use state::ids::ResourceName;
 
 use providers::Scope;
@@ -12,7 +13,7 @@ use crate::live::{List, Live};
 use crate::object::ObjectId;
 use crate::record::Places;
 use crate::server::{ApiKind, Server, Trouble};
-use crate::{Hindrance, Site, chain};
+use crate::{Hindrance, Site};
 
 /// How many kinds are listed at a time.
 const LISTS: usize = 8;

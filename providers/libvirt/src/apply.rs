@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::time::Duration;
 
+use state::errors::chain;
 use state::observation::Observation;
 use state::resource::{Origin, Resource};
 
 use providers::fields::{Text, literal};
 use providers::refusal::wrong;
-use providers::{Applied, Invalid, ProviderError, Scope, chain, failed};
+use providers::{Applied, Invalid, ProviderError, Scope, failed};
 
 use crate::client::Trouble;
 use crate::domain::Domain;
@@ -262,7 +263,7 @@ impl Work<'_> {
             let Some(active) = &domain.active else { continue };
             let active = read(active)?;
             let mut disks = active.child("devices").into_iter().flat_map(|devices| devices.all("disk"));
-            if disks.any(|disk| disk.child("source").and_then(|source| source.attribute("file")) == Some(path)) {
+            if disks.any(|disk| disk.of("source", "file") == Some(path)) {
                 return Ok(Some(domain.name));
             }
         }

@@ -145,11 +145,11 @@ impl<'a> Domain<'a> {
             address.into_iter().collect::<Vec<_>>()
         };
         for disk in &self.disks {
-            let same = |device: &Element| device.child("target").and_then(|target| target.attribute("dev")) == Some(&disk.device);
+            let same = |device: &Element| device.of("target", "dev") == Some(&disk.device);
             devices.children.push(disk.definition().holding_all(kept("disk", &same)));
         }
         for interface in &self.interfaces {
-            let same = |device: &Element| device.child("mac").and_then(|mac| mac.attribute("address")) == Some(&interface.mac);
+            let same = |device: &Element| device.of("mac", "address") == Some(&interface.mac);
             devices.children.push(interface.definition().holding_all(kept("interface", &same)));
         }
         devices.children.push(
@@ -344,14 +344,14 @@ impl<'a> Domain<'a> {
 
     fn disks(&self, live: &Element, drift: &mut Vec<FieldDrift>) {
         let found: Vec<&Element> = live.child("devices").into_iter().flat_map(|devices| devices.all("disk")).collect();
-        let device = |disk: &Element| disk.child("target").and_then(|target| target.attribute("dev")).map(str::to_owned);
+        let device = |disk: &Element| disk.of("target", "dev").map(str::to_owned);
         for (index, wanted) in self.disks.iter().enumerate() {
             let at = format!("/disks/{index}");
             let Some(disk) = found.iter().find(|disk| device(disk).as_deref() == Some(&wanted.device)) else {
                 compare(drift, &at, json!(wanted.path), Value::Null);
                 continue;
             };
-            let source = disk.child("source").and_then(|source| source.attribute("file"));
+            let source = disk.of("source", "file");
             compare(drift, &format!("{at}/volume"), json!(wanted.path), json!(source));
             let kind = if disk.attribute("device") == Some("cdrom") {
                 "cdrom"
@@ -370,7 +370,7 @@ impl<'a> Domain<'a> {
         for disk in found {
             let name = device(disk).unwrap_or_default();
             if !self.disks.iter().any(|wanted| wanted.device == name) {
-                let source = disk.child("source").and_then(|source| source.attribute("file"));
+                let source = disk.of("source", "file");
                 compare(drift, &format!("/disks/{name}"), Value::Null, json!(source.unwrap_or("empty")));
             }
         }
@@ -383,7 +383,7 @@ impl<'a> Domain<'a> {
             .flat_map(|devices| devices.all("interface"))
             .collect();
         let address = |interface: &Element| {
-            let mac = interface.child("mac").and_then(|mac| mac.attribute("address"));
+            let mac = interface.of("mac", "address");
             mac.map(str::to_ascii_lowercase)
         };
         for (index, wanted) in self.interfaces.iter().enumerate() {
@@ -392,7 +392,7 @@ impl<'a> Domain<'a> {
                 compare(drift, &at, json!(wanted.mac), Value::Null);
                 continue;
             };
-            let network = interface.child("source").and_then(|source| source.attribute("network"));
+            let network = interface.of("source", "network");
             compare(drift, &format!("{at}/network"), json!(wanted.network), json!(network));
         }
         for interface in found {

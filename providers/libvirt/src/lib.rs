@@ -38,12 +38,13 @@ use std::time::Instant;
 use async_trait::async_trait;
 use serde_json::Value;
 use state::canonical::Digest;
+use state::errors::chain;
 use state::ids::{Kind, ResourceName, SecretName};
 use state::observation::FieldDrift;
 use state::resource::{Origin, Resource};
 
 use providers::secrets::SecretError;
-use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Scope, Script, Tool, Wanted, chain};
+use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Scope, Script, Tool, Wanted};
 
 use self::client::Client;
 pub use self::client::Helper;

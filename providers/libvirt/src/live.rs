@@ -66,13 +66,12 @@ fn step(wanted: &Domain<'_>, name: &str, active: &Element, path: &str) -> Option
                 name,
                 xml: device(&interface),
             }),
-            Err(_) => found(active, "interface", |interface| {
-                interface.child("mac").and_then(|mac| mac.attribute("address")) == Some(key)
-            })
-            .map(|interface| Ask::DetachDevice {
-                name,
-                xml: device(interface),
-            }),
+            Err(_) => {
+                found(active, "interface", |interface| interface.of("mac", "address") == Some(key)).map(|interface| Ask::DetachDevice {
+                    name,
+                    xml: device(interface),
+                })
+            }
         },
         ["interfaces", index, "network"] => {
             let interface = wanted.interface(index.parse().ok()?)?;

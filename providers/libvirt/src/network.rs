@@ -46,11 +46,10 @@ pub(crate) fn definition(origin: &Origin, label: &Label, spec: &NetworkSpec, liv
 pub(crate) fn users<'a>(seen: &'a Seen, network: &str) -> Vec<&'a str> {
     let uses = |domain: &&SeenDomain| {
         let active = domain.active.as_ref().and_then(|text| Element::read(text).ok());
-        active.as_ref().and_then(|active| active.child("devices")).is_some_and(|devices| {
-            devices
-                .all("interface")
-                .any(|one| one.child("source").and_then(|source| source.attribute("network")) == Some(network))
-        })
+        active
+            .as_ref()
+            .and_then(|active| active.child("devices"))
+            .is_some_and(|devices| devices.all("interface").any(|one| one.of("source", "network") == Some(network)))
     };
     seen.domains.iter().filter(uses).map(|domain| domain.name.as_str()).collect()
 }

@@ -139,10 +139,7 @@ impl Case<'_> {
             }
         }
         compare(&mut sight.drift, "/autostart", json!(true), json!(found.autostart));
-        let bridge = inactive
-            .child("bridge")
-            .and_then(|bridge| bridge.attribute("name"))
-            .unwrap_or_default();
+        let bridge = inactive.of("bridge", "name").unwrap_or_default();
         sight.outputs = outputs([
             ("name", json!(self.external)),
             ("bridge", json!(bridge)),

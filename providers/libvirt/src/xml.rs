@@ -70,6 +70,11 @@ impl Element {
         self.children.iter().find(|child| child.name == name)
     }
 
+    /// An attribute of the first child of a name.
+    pub(crate) fn of(&self, child: &str, attribute: &str) -> Option<&str> {
+        self.child(child)?.attribute(attribute)
+    }
+
     /// The children of a name.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
         self.children.iter().filter(move |child| child.name == name)

@@ -135,7 +135,9 @@ fn outputs(site: &Site, path: &Below, digest: Option<&Digest>) -> Outputs {
 pub(crate) fn observe(site: &Site, external: String, record: Option<&Record>, target: Option<&Target>) -> Observation {
     match look(site, external, record, target) {
         Ok(observation) => observation,
-        Err(error) => Observation::Unknown { why: super::chain(&error) },
+        Err(error) => Observation::Unknown {
+            why: state::errors::chain(&error),
+        },
     }
 }
 

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value;
+use state::errors::chain;
 use state::ids::{Kind, OutputName, ResourceName};
 use state::observation::{FieldDrift, Observation};
 use state::resource::{Origin, Resource};
@@ -30,8 +31,8 @@ use self::record::{Left, Record, RecordError, Stage, Thing};
 use self::service::Probe;
 use self::spec::{DirectorySpec, FileSpec, ServiceSpec, Typed, typed};
 use self::tree::Tree;
+pub(crate) use crate::failed;
 use crate::{Applied, Deleted, Invalid, Observed, Orphan, Provider, ProviderError, Scope, Script, Wanted};
-pub(crate) use crate::{chain, failed};
 
 /// How many readiness probes run at a time.
 const PROBES: usize = 16;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use state::canonical::Digest;
+use state::errors::chain;
 use state::ids::{ResourceName, SecretName};
 use state::observation::{FieldDrift, Observation};
 use state::resource::{Origin, Outputs, Resource};
@@ -17,7 +18,7 @@ use super::path::Below;
 use super::process::{self, Labelled, Processes, Standing, Start};
 use super::record::{self, Given, Record, Stage, Started, Thing};
 use super::spec::{Port, Ready, ServiceSpec};
-use super::{Hindrance, Site, chain, files, output};
+use super::{Hindrance, Site, files, output};
 use crate::fields::{Setting, Text, literal};
 use crate::secrets::SecretError;
 use crate::{Invalid, Scope};

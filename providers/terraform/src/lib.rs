@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use state::errors::chain;
 use state::event::Position;
 use state::ids::{Kind, ResourceName, SecretName};
 use state::resource::{Origin, Resource};
@@ -33,7 +34,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use providers::detached::{RunError, now};
 use providers::secrets::SecretError;
-use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Scope, Script, Wanted, chain};
+use providers::{Applied, Deleted, Invalid, Observed, Provider, ProviderError, Scope, Script, Wanted};
 
 use self::cli::Version;
 use self::cloud::{Cloud, CloudError, Remote};

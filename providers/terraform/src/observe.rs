@@ -46,7 +46,7 @@ pub(crate) async fn observe(site: &Site, scope: &Scope, wanted: &[Wanted<'_>]) -
 async fn named(site: &Site, scope: &Scope, wanted: &Wanted<'_>) -> (ResourceName, Observation) {
     let seen = look(site, scope, wanted).await;
     let why = |hindrance: Hindrance| Observation::Unknown {
-        why: providers::chain(&hindrance),
+        why: state::errors::chain(&hindrance),
     };
     (wanted.name.clone(), seen.unwrap_or_else(why))
 }

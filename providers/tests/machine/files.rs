@@ -4,6 +4,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use providers::Invalid;
 use serde_json::json;
+use state::errors::chain;
 
 use super::*;
 

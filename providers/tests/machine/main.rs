@@ -208,10 +208,3 @@ fn paths(seen: &Observation) -> Vec<&str> {
         other => panic!("{other:?}"),
     }
 }
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
-    }
-}

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use providers::Invalid;
 use serde_json::json;
+use state::errors::chain;
 use state::ids::ResourceName;
 
 use super::*;

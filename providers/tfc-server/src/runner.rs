@@ -187,7 +187,7 @@ impl Failed {
     fn words(&self) -> String {
         match self {
             Self::Engine(words) => words.clone(),
-            Self::Run(error) => providers::chain(error),
+            Self::Run(error) => state::errors::chain(error),
             Self::Folder(error) => format!("the server's folder can't be used: {error}"),
         }
     }

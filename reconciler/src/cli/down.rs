@@ -16,8 +16,8 @@ use super::standing::{self, Standing};
 use super::{Global, access, output, story, targets, up};
 use crate::config::Config;
 use crate::control::Control;
-use crate::service::registry;
 use crate::view::ChannelView;
+use crate::workplace::registry;
 
 /// How long deleting may take before `down` gives up and leaves the data directory.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -188,7 +188,7 @@ async fn delete(configs: &[Config]) -> Result<(), CliError> {
                             last.insert(key, why);
                         }
                         Err(error) => {
-                            last.insert(key, ledger_sync::whole(&error));
+                            last.insert(key, state::errors::chain(&error));
                         }
                     }
                 }

@@ -25,8 +25,8 @@ use crate::executor::StepResult;
 use crate::loaded::Heads;
 use crate::planner::Mode;
 use crate::planner::render::{Style, render};
-use crate::service::Workplace;
 use crate::shutdown::Shutdown;
+use crate::workplace::Workplace;
 
 /// The largest plan that is read from a file, in bytes.
 const MAX_PLAN_BYTES: u64 = 256 * 1024 * 1024;

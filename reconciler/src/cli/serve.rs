@@ -13,8 +13,9 @@ use tokio::task::JoinHandle;
 use super::error::{CliError, Doing, Exit};
 use super::{Global, access, output, targets};
 use crate::config::{Config, FILE_NAME};
-use crate::service::{Service, registry};
+use crate::service::Service;
 use crate::shutdown::Trigger;
+use crate::workplace::registry;
 use crate::{shutdown, telemetry};
 
 /// How long a file has to be quiet before it is read again: editors write in several steps.

@@ -15,8 +15,8 @@ use super::standing::{self, Standing};
 use super::{Format, Global, output, targets};
 use crate::clock::now;
 use crate::control::{ChannelStatus, Control, ServiceStatus};
-use crate::service;
 use crate::view::{self, ChannelView};
+use crate::workplace;
 
 #[derive(Serialize)]
 struct One {
@@ -55,7 +55,7 @@ pub(crate) async fn run(global: &Global) -> Result<Exit, CliError> {
     for (config, channels) in targets::selected(global)? {
         let store = targets::store(&config)?;
         // What can't be set up here is told by plan and by the service.
-        let registry = service::registry(&config).ok();
+        let registry = workplace::registry(&config).ok();
         let control = Control::new(config.folder());
         let service = control.read_status();
         if channels.is_empty() && global.channel.is_none() {

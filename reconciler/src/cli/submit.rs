@@ -13,8 +13,8 @@ use super::{Global, output, targets};
 use crate::config::Config;
 use crate::control::Control;
 use crate::document::Document;
-use crate::service::Workplace;
 use crate::submission::{Present, Said, SubmissionError, Voice};
+use crate::workplace::Workplace;
 
 /// Submits a document for one member on one channel. An agreement is held to its clause on reputation first.
 pub(crate) async fn run(global: &Global, file: &Path, demand: &Demand) -> Result<Exit, CliError> {
@@ -98,7 +98,7 @@ pub(crate) async fn pending(global: &Global) -> Result<Exit, CliError> {
                     one.function, done.block, done.tx_id
                 )),
                 Err(error) => {
-                    let why = output::plain(&ledger_sync::whole(&error));
+                    let why = output::plain(&state::errors::chain(&error));
                     output::line(&format!("{channel}: {} (tx {}): {why}", one.function, one.tx_id));
                     exit = exit.worse(if error.transient() { Exit::Unknown } else { Exit::Error });
                 }

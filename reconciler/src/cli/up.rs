@@ -304,7 +304,7 @@ impl Up<'_> {
                     Err(error) => output::note(&format!(
                         "{member} is refused {}, as it should be: {}",
                         channel.name,
-                        ledger_sync::whole(&error)
+                        state::errors::chain(&error)
                     )),
                 }
             }

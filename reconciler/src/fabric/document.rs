@@ -394,7 +394,7 @@ mod tests {
     fn refused(from: &str, to: &str) -> String {
         let place = Place::new(Parties::Two);
         place.edit(from, to);
-        ledger_sync::whole(&ChannelDocument::read(&place.channel_file()).unwrap_err())
+        state::errors::chain(&ChannelDocument::read(&place.channel_file()).unwrap_err())
     }
 
     #[test]
@@ -439,7 +439,7 @@ mod tests {
         let keystore = place.path().join("msp/city/keystore");
         std::fs::create_dir_all(&keystore).unwrap();
         std::fs::write(keystore.join("priv_sk"), "key").unwrap();
-        let error = ledger_sync::whole(&ChannelDocument::read(&place.channel_file()).unwrap_err());
+        let error = state::errors::chain(&ChannelDocument::read(&place.channel_file()).unwrap_err());
         assert!(error.contains("keystore/") && error.contains("CityMSP"), "{error}");
     }
 
@@ -447,7 +447,7 @@ mod tests {
     fn an_organisation_without_node_ous_is_refused() {
         let place = Place::new(Parties::Two);
         std::fs::write(place.path().join("msp/city/config.yaml"), "NodeOUs:\n  Enable: false\n").unwrap();
-        let error = ledger_sync::whole(&ChannelDocument::read(&place.channel_file()).unwrap_err());
+        let error = state::errors::chain(&ChannelDocument::read(&place.channel_file()).unwrap_err());
         assert!(error.contains("NodeOUs"), "{error}");
     }
 

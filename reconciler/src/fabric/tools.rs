@@ -323,7 +323,7 @@ mod tests {
     async fn a_failure_carries_the_tools_own_words_without_colours() {
         let (_place, tools) = tool(r"printf '\033[31mError: no such thing\033[0m\n' >&2; exit 3");
         let error = tools.run(&Call::new(Tool::Peer, &["x"])).await.unwrap_err();
-        let text = ledger_sync::whole(&error);
+        let text = state::errors::chain(&error);
         assert!(text.contains("Error: no such thing") && !text.contains('\u{1b}'), "{text}");
         assert!(text.contains("peer x"), "{text}");
     }

@@ -4,12 +4,13 @@ use axum::http::StatusCode;
 use kubernetes::{Kubernetes, KubernetesConfig};
 use providers::{Applied, Deleted, Observed, Provider, ProviderError, Wanted};
 use serde_json::{Value, json};
+use state::errors::chain;
 use state::observation::Observation;
 use state::resource::Resource;
 use tests::between::Fault;
 use tests::cluster::{User, until_async};
 
-use crate::stage::{NAMESPACE, Stage, config_map, manifest, scope, with, words};
+use crate::stage::{NAMESPACE, Stage, config_map, manifest, scope, with};
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/air-tests/configmaps";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/air-tests/deployments";
@@ -339,7 +340,7 @@ fn kinds_of_ones_own_come_with_their_definition_and_go_with_it() {
         let own = manifest("stations", &[station.clone(), definition]);
         // What has no namespace needs a word of the member's own, and the server hears nothing of it before.
         let refused = stage.provider.apply(&scope(), &own).await.unwrap_err();
-        assert!(matches!(refused, ProviderError::Invalid(_)) && words(&refused).contains("kubernetes.cluster_kinds"), "{refused:?}");
+        assert!(matches!(refused, ProviderError::Invalid(_)) && chain(&refused).contains("kubernetes.cluster_kinds"), "{refused:?}");
         let unknown = manifest("unknown", std::slice::from_ref(&station));
         assert!(stage.apply(&unknown).await.unwrap_err().contains("the server has no kind Station (air.example/v1)"));
         let allowed = stage.allowing(&["CustomResourceDefinition"]).await;
@@ -351,7 +352,7 @@ fn kinds_of_ones_own_come_with_their_definition_and_go_with_it() {
         assert_eq!(see(&own).await, Observation::Absent);
         until_async("definition and object are there", async || match see(&own).await {
             seen if seen.in_sync() => Ok(()),
-            seen => Err(format!("{seen:?}, {:?}", provider.apply(&scope(), &own).await.map_err(|error| words(&error)))),
+            seen => Err(format!("{seen:?}, {:?}", provider.apply(&scope(), &own).await.map_err(|error| chain(&error)))),
         })
         .await;
         assert!(see(&own).await.in_sync(), "a default of the schema is no drift");
@@ -359,7 +360,7 @@ fn kinds_of_ones_own_come_with_their_definition_and_go_with_it() {
         let theirs = json!({ "apiVersion": "air.example/v1", "kind": "Station", "metadata": { "name": "theirs" }, "spec": {} });
         let stations = format!("/apis/air.example/v1/namespaces/{NAMESPACE}/stations");
         stage.admin.apply(&stations, "kubectl", &theirs).await;
-        let delete = async || provider.delete(&scope(), &own.kind, &own.name, "smart-city-1/stations").await.map_err(|error| words(&error));
+        let delete = async || provider.delete(&scope(), &own.kind, &own.name, "smart-city-1/stations").await.map_err(|error| chain(&error));
         until_async("only the definition is left", async || match delete().await {
             Ok(Deleted::Pending { why }) if why.contains("it still holds Station air-tests/theirs") => Ok(()),
             other => Err(format!("{other:?}")),
@@ -388,7 +389,7 @@ fn a_namespace_goes_when_nobody_else_has_anything_in_it() {
             "name": "data", "kind": "kubernetes/namespace", "owner": "city", "spec": { "name": "kube-public" },
         }))
         .unwrap();
-        assert!(words(&stage.provider.validate(&elsewhere).unwrap_err()).contains("kubernetes.namespaces"));
+        assert!(chain(&stage.provider.validate(&elsewhere).unwrap_err()).contains("kubernetes.namespaces"));
         made(&stage, &resource).await;
         assert_eq!(stage.see(&resource).await.outputs().unwrap().get("name"), Some(&json!("air-data")));
         stage
@@ -414,7 +415,7 @@ fn a_namespace_goes_when_nobody_else_has_anything_in_it() {
                 .provider
                 .delete(&scope(), &resource.kind, &resource.name, "smart-city-1/data")
                 .await
-                .map_err(|error| words(&error))
+                .map_err(|error| chain(&error))
         };
         until_async("what somebody has there keeps it", async || match delete().await {
             Ok(Deleted::Pending { why }) if why.contains("it still holds ConfigMap air-data/theirs") => Ok(()),

@@ -2,6 +2,7 @@
 
 use providers::{Applied, Provider, Wanted};
 use serde_json::{Value, json};
+use state::errors::chain;
 use state::observation::Observation;
 use state::resource::Resource;
 use tests::cluster::until_async;
@@ -535,7 +536,7 @@ fn everyday_manifests_stay_as_they_were_applied() {
                 matches!(applied, Ok(Applied::Done { .. } | Applied::Pending { .. })),
                 "{}: {}",
                 resource.name,
-                applied.err().map(|error| crate::stage::words(&error)).unwrap_or_default()
+                applied.err().map(|error| chain(&error)).unwrap_or_default()
             );
         }
         let unchanged = async |when: &str| {

@@ -5,6 +5,7 @@ use std::path::Path;
 use kubernetes::{Kubernetes, KubernetesConfig};
 use providers::{Applied, Provider, Scope, Wanted};
 use serde_json::{Value, json};
+use state::errors::chain;
 use state::observation::Observation;
 use state::resource::Resource;
 use tests::between::Between;
@@ -136,7 +137,7 @@ impl Stage {
 
     pub(crate) async fn apply(&self, resource: &Resource) -> Result<Applied, String> {
         let done = self.provider.apply(&scope(), resource).await;
-        done.map_err(|error| words(&error))
+        done.map_err(|error| chain(&error))
     }
 }
 
@@ -172,12 +173,4 @@ pub(crate) fn with(name: &str, spec: &Value) -> Resource {
 
 pub(crate) fn config_map(name: &str, data: &Value) -> Value {
     json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": data })
-}
-
-/// An error with its causes.
-pub(crate) fn words(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", words(source)),
-        None => error.to_string(),
-    }
 }

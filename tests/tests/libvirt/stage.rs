@@ -83,7 +83,7 @@ impl Stage {
 
     pub(crate) fn apply(&self, resource: &Resource) -> Result<Applied, String> {
         let done = self.runtime.block_on(self.provider.apply(&self.scope(), resource));
-        done.map_err(|error| providers::chain(&error))
+        done.map_err(|error| state::errors::chain(&error))
     }
 
     /// Does what passes do until it is in sync.

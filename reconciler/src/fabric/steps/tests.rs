@@ -233,7 +233,7 @@ async fn while_an_orderer_cannot_be_asked_no_block_is_made_and_no_peer_joins() {
     let away = place.state().join("away/orderer:7050");
     std::fs::write(&away, "").unwrap();
     let error = create(&breeze, |_| {}).await.unwrap_err();
-    assert!(ledger_sync::whole(&error).contains("orderer:7050"), "{error}");
+    assert!(state::errors::chain(&error).contains("orderer:7050"), "{error}");
     std::fs::copy(&city.block, &breeze.block).unwrap();
     let error = join(&breeze, |_| {}).await.unwrap_err();
     assert!(error.next().contains("see whether the node answers"), "{}", error.next());
@@ -250,7 +250,7 @@ async fn a_block_that_is_not_the_documents_is_not_joined() {
     let group = crate::fabric::testing::configuration(&["BreezeMSP", "CityMSP", "EvilMSP"]);
     std::fs::write(&breeze.block, crate::fabric::testing::first_block("smart-city-1", group, 9)).unwrap();
     let error = join(&breeze, |_| {}).await.unwrap_err();
-    let text = ledger_sync::whole(&error);
+    let text = state::errors::chain(&error);
     assert!(text.contains("Channel/Application/EvilMSP (only in the block)"), "{text}");
     assert!(error.next().contains("compare"), "{}", error.next());
     assert_eq!(place.effects(), Vec::<String>::new());
