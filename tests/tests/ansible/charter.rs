@@ -1,15 +1,16 @@
 //! A member whose own machine is configured by Ansible over SSH: where it is reached is another resource's output, what would change is
 //! planned, what somebody has changed is healed, and what is retired without a retiring play is let go of.
 
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
-use tests::wait::until_within;
+use tests::wait::{until, until_within};
 use tests::{World, documents};
 
-use crate::hosts::pair;
+use crate::hosts::{Host, PORT, pair};
 use crate::stage::{CANARY, can_make_hosts, program};
 
 const CHANNEL: &str = "smart-city-1";
@@ -28,6 +29,41 @@ impl Drop for Server {
     }
 }
 
+/// An agent with a key. It ends with this.
+struct Agent {
+    socket: PathBuf,
+    process: Child,
+}
+
+impl Agent {
+    fn with(folder: &Path, key: &Path) -> Self {
+        let socket = folder.join("agent");
+        let process = Command::new("ssh-agent")
+            .arg("-D")
+            .arg("-a")
+            .arg(&socket)
+            .stdout(Stdio::null())
+            .spawn();
+        let process = process.unwrap();
+        until("the agent has the key", || {
+            let added = Command::new("ssh-add").arg(key).env("SSH_AUTH_SOCK", &socket).output().unwrap();
+            if added.status.success() {
+                Ok(())
+            } else {
+                Err(format!("{added:?}"))
+            }
+        });
+        Self { socket, process }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 #[test]
 fn an_address_flows_into_an_inventory_and_a_playbook_runs_there() {
     let Some(program) = program() else { return };
@@ -41,7 +77,7 @@ fn an_address_flows_into_an_inventory_and_a_playbook_runs_there() {
     let (private, public) = pair(world.root());
     let root = world.root().display().to_string();
     std::fs::create_dir_all("/run/sshd").unwrap();
-    let keyed = std::process::Command::new("ssh-keygen")
+    let keyed = Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-f", &format!("{root}/host")])
         .status();
     assert!(keyed.unwrap().success());
@@ -183,11 +219,70 @@ fn an_address_flows_into_an_inventory_and_a_playbook_runs_there() {
             .stdout;
         assert!(!all.contains(CANARY) && !all.contains("PRIVATE KEY"), "{reference}");
     }
-    let grep = std::process::Command::new("grep")
+    let grep = Command::new("grep")
         .args(["-rl", CANARY])
         .arg(world.member("city"))
         .output()
         .unwrap();
     let found = String::from_utf8_lossy(&grep.stdout);
     assert_eq!(found.trim(), secrets.join("canary").display().to_string());
+}
+
+#[test]
+fn a_key_in_an_agent_logs_in_where_the_member_allows_it() {
+    let Some(program) = program() else { return };
+    if !can_make_hosts() {
+        return;
+    }
+    let world = World::smart_city();
+    let by = ["--member", "city", "--channel", CHANNEL];
+    // The host's user goes through it.
+    std::fs::set_permissions(world.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (_, public) = pair(world.root());
+    let host = Host::start(&world.root().join("hosts"), "web1", &public);
+    let agent = Agent::with(world.root(), &world.root().join("login"));
+    world.give("SSH_AUTH_SOCK", &agent.socket);
+    let path = world.config("city");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let allow = |agent: bool| {
+        let more = format!(
+            "\n[ansible]\nplaybook = {:?}\nhosts = [\"127.0.0.0/8\"]\nmodules = [\"copy\"]\nrecheck_seconds = 0\nagent = {agent}\n",
+            program.display().to_string()
+        );
+        std::fs::write(&path, format!("{text}{more}")).unwrap();
+    };
+    let site = json!({
+        "name": "site", "kind": "ansible/playbook", "owner": "city", "spec": {
+            "hosts": { "web1": {
+                "address": host.address.to_string(), "port": PORT, "user": "web1", "host_key": host.key(), "python": "/usr/bin/python3",
+            } },
+            "plays": [{ "hosts": "all", "gather_facts": false, "tasks": [
+                { "name": "page", "copy": { "dest": "/srv/page", "content": "one" } },
+            ] }],
+        },
+    });
+    let order = documents::order(vec![site]);
+    let file = world.file("order.yaml", &order.to_string());
+    allow(false);
+    world.charter(&[&["plan", "-f", &file], &by[..]].concat()).exits(3).says(&[
+        "hosts/web1/key is missing",
+        "ansible.agent in charter.toml doesn't allow the SSH agent",
+    ]);
+    allow(true);
+    let _ledger = world.ledger();
+    let _service = world.serve("city");
+    world.submit("city", CHANNEL, &order).exits(0);
+    let page = || host.text("page").unwrap_or_default();
+    until_within(LONG, "the agent's key has logged in", || match page() {
+        text if text == "one" => Ok(()),
+        text => Err(format!("{text:?}")),
+    });
+    drop(agent);
+    until_within(LONG, "without the agent nobody knows", || {
+        let said = world.charter(&[&["plan"], &by[..]].concat());
+        match said.stdout.contains("web1 can't be reached") {
+            true => Ok(()),
+            false => Err(said.to_string()),
+        }
+    });
 }

@@ -9,6 +9,8 @@ use tests::wait::until;
 
 /// The port of every host.
 pub(crate) const PORT: u16 = 2022;
+/// What `root` of every host becomes root with.
+pub(crate) const PASSWORD: &str = "open-sesame-4711";
 /// Who logs in, by uid.
 const UID: u32 = 20_022;
 
@@ -33,8 +35,14 @@ impl Host {
         std::fs::write(
             folder.join("passwd"),
             format!(
-                "root:*:0:0:root:/root:/bin/sh\nsshd:*:105:65534::/run/sshd:/usr/sbin/nologin\n{name}:*:{UID}:{UID}::/srv/home:/bin/sh\n"
+                "root:x:0:0:root:/root:/bin/sh\nsshd:*:105:65534::/run/sshd:/usr/sbin/nologin\n{name}:*:{UID}:{UID}::/srv/home:/bin/sh\n"
             ),
+        )
+        .unwrap();
+        let hash = ran(Command::new("openssl").args(["passwd", "-6", PASSWORD]));
+        std::fs::write(
+            folder.join("shadow"),
+            format!("root:{}:19000::::::\n{name}:*:19000::::::\n", hash.trim()),
         )
         .unwrap();
         ran(Command::new("chown").args(["-R", &format!("{UID}:{UID}")]).arg(folder.join("srv")));
@@ -84,8 +92,10 @@ impl Host {
         .unwrap();
         // Its own users, and its own /srv.
         let script = format!(
-            "mkdir -p /run/sshd && mount --bind {} /etc/passwd && mount --bind {} /srv && exec /usr/sbin/sshd -D -e -f {}",
+            "mkdir -p /run/sshd && mount --bind {} /etc/passwd && mount --bind {} /etc/shadow && mount --bind {} /srv \
+             && exec /usr/sbin/sshd -D -e -f {}",
             at("passwd"),
+            at("shadow"),
             at("srv"),
             at("sshd_config")
         );
@@ -150,10 +160,12 @@ impl Drop for Host {
     }
 }
 
+/// What a command that has to work says.
 #[track_caller]
-fn ran(command: &mut Command) {
+fn ran(command: &mut Command) -> String {
     let done = command.output().unwrap();
     assert!(done.status.success(), "{command:?}: {done:?}");
+    String::from_utf8(done.stdout).unwrap()
 }
 
 /// Makes a pair of keys to log in with: the private one, and the line of the public one.

@@ -10,7 +10,8 @@ use state::resource::Resource;
 use tests::passes::{Acting, scope};
 use tests::wait::{until, until_within};
 
-use crate::stage::{CANARY, Stage};
+use crate::hosts::PASSWORD;
+use crate::stage::{CANARY, Stage, secret};
 
 /// A task that writes a file below `/srv`.
 fn file(name: &str, content: &str) -> Value {
@@ -423,6 +424,27 @@ fn a_host_is_reached_through_another_one() {
     let mut stage = stage;
     stage.hosts[0].stop();
     assert!(unknown(stage.see(&site)).contains("web1 can't be reached"));
+}
+
+#[test]
+fn who_logs_in_becomes_root_by_a_password() {
+    let Some(stage) = Stage::new(&["web1"], &json!({})) else { return };
+    secret(&stage.path(""), "right", PASSWORD);
+    secret(&stage.path(""), "wrong", "another-4711");
+    let site = |password: &str| {
+        let mut task = file("page", "one");
+        task["become"] = json!(true);
+        task["become_method"] = json!("su");
+        let mut spec = stage.playbook("site", &json!([task]), &json!({})).spec.to_value();
+        spec["hosts"]["web1"]["become_password"] = json!({ "$secret": password });
+        crate::stage::resource("site", &spec)
+    };
+    let why = stage.apply(&site("wrong")).unwrap_err();
+    assert!(why.contains("Incorrect su password") && !why.contains("another-4711"), "{why}");
+    assert!(stage.hosts[0].text("page").is_none());
+    stage.make(&site("right"));
+    let made = std::fs::metadata(stage.hosts[0].file("page")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), 0, "root has made it");
 }
 
 #[test]
