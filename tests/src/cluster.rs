@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use kube::core::Request;
-use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams};
+use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 
@@ -232,6 +232,32 @@ impl Cluster {
         });
         std::fs::write(&path, config.to_string()).expect("the folder is this test's");
         path
+    }
+
+    /// The port on which the API server listens on this machine.
+    pub fn port(&self) -> u16 {
+        self.ports[2]
+    }
+
+    /// Writes what a pod of a service account finds in its file system, into a folder.
+    ///
+    /// # Panics
+    /// When there is no such account.
+    pub async fn identity(&self, namespace: &str, account: &str) -> PathBuf {
+        let folder = self.folder.path().join(format!("{namespace}.{account}"));
+        let client = self.client(User::Admin).await.expect("the cluster answers");
+        let body = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
+        let accounts = Request::new(format!("/api/v1/namespaces/{namespace}/serviceaccounts"));
+        let request = accounts.create_subresource("token", account, &PostParams::default(), body.to_string().into());
+        let given: Value = client.request(request.expect("a plain name")).await.expect("the account is there");
+        let token = given["status"]["token"].as_str().expect("a token was given");
+        std::fs::create_dir_all(&folder).expect("the folder is this test's");
+        let write = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes).expect("the folder is this test's");
+        write("token", token.as_bytes());
+        write("namespace", namespace.as_bytes());
+        let authority = std::fs::read(self.folder.path().join("certificates/apiserver.crt"));
+        write("ca.crt", &authority.expect("the server has written it"));
+        folder
     }
 
     async fn client(&self, user: User) -> Result<Client, Box<dyn std::error::Error>> {

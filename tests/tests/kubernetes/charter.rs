@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tests::wait::until;
-use tests::{World, documents};
+use tests::{Running, World, documents};
 
 use crate::stage::{NAMESPACE, Stage, config_map};
 
@@ -151,4 +151,82 @@ fn script(world: &World) -> String {
         .find(|path| path.ends_with("/stations.json"))
         .map(str::to_owned);
     found.unwrap_or_else(|| panic!("{}", listed.stdout))
+}
+
+#[test]
+fn the_identity_of_its_pod_is_enough() {
+    let Some(stage) = Stage::new() else { return };
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("missing: root, to have a file system as a pod has it; nothing was tried in one");
+        return;
+    }
+    let (world, namespace) = (World::smart_city(), "air-pod");
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": "charter" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "charter" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "charter", "namespace": namespace }],
+    });
+    let identity = stage.runtime.block_on(async {
+        for (folder, object) in [
+            (
+                "/api/v1/namespaces".to_owned(),
+                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }),
+            ),
+            (
+                format!("/api/v1/namespaces/{namespace}/serviceaccounts"),
+                json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "charter" } }),
+            ),
+            (
+                format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings"),
+                binding,
+            ),
+        ] {
+            stage.admin.apply(&folder, "kubectl", &object).await;
+        }
+        stage.cluster.identity(namespace, "charter").await
+    });
+    let path = world.config("city");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text + "\n[kubernetes]\nnamespaces = [\"air-*\"]\n").unwrap();
+    let order = |namespace: &str| {
+        let spec = json!({ "namespace": namespace, "objects": [config_map("stations", &json!({ "a": "b" }))] });
+        documents::order(vec![resource("stations", &spec, &json!({}))])
+    };
+    // Outside of a pod there is none.
+    let file = world.file("order.yaml", &order(namespace).to_string());
+    let said = world.charter(&["plan", "-f", &file, "--member", "city", "--channel", CHANNEL]);
+    assert!(said.stdout.contains("kubernetes.kubeconfig"), "{said}");
+
+    let _ledger = world.ledger();
+    world.give("KUBERNETES_SERVICE_HOST", "127.0.0.1");
+    world.give("KUBERNETES_SERVICE_PORT", stage.cluster.port().to_string());
+    let serve = world.command(&["serve", "--config", &path.display().to_string()]);
+    let mut pod = world.bare_command("unshare");
+    pod.args(["--mount", "--propagation", "private", "sh", "-c"])
+        .arg(
+            "mount -t tmpfs none /run && mkdir -p /run/secrets/kubernetes.io && ln -s \"$0\" /run/secrets/kubernetes.io/serviceaccount \
+             && exec \"$@\"",
+        )
+        .arg(identity)
+        .arg(serve.get_program())
+        .args(serve.get_args());
+    let mut pod = Running::start(pod, world.root().join("pod.out"), world.root().join("pod.err"));
+    pod.says("/healthz");
+    world.submit("city", CHANNEL, &order(namespace)).exits(0);
+    let maps = format!("/api/v1/namespaces/{namespace}/configmaps");
+    until("the map is there", || {
+        match stage.runtime.block_on(stage.admin.get(&maps, "stations")) {
+            Some(map) if map["data"]["a"] == "b" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    // What its account may not do is said.
+    let objects = json!({ "namespace": NAMESPACE, "objects": [config_map("x", &json!({}))] });
+    let other = documents::order(vec![resource("elsewhere", &objects, &json!({}))]);
+    world.submit("city", CHANNEL, &other).exits(0);
+    until("it is refused", || {
+        let said = world.charter(&["status", "--member", "city", "-o", "json"]).stdout;
+        let refused = said.contains("system:serviceaccount:air-pod:charter");
+        if refused { Ok(()) } else { Err(said) }
+    });
 }
