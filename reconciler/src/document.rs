@@ -202,6 +202,14 @@ fn agreement_schema() -> Schema {
 }
 
 impl Document {
+    /// The resources that it asks for.
+    pub fn resources(&self) -> &[Resource] {
+        match self {
+            Self::Order(resources) | Self::Amendment(resources) => resources,
+            Self::Agreement(_) | Self::Retirement(_) | Self::Offer(_) => &[],
+        }
+    }
+
     /// Reads a document from a file.
     pub fn read(path: &Path) -> Result<Self, DocumentError> {
         Self::parse(path, &text(path)?)
@@ -276,28 +284,30 @@ fn check(path: &Path, kind: DocumentKind, value: &Value) -> Result<(), DocumentE
 
 /// Checks a value against a published schema; the path is only named in errors.
 pub(crate) fn fits(path: &Path, schema_name: &'static str, schema: &Schema, value: &Value) -> Result<(), DocumentError> {
-    let validator = jsonschema::validator_for(schema.as_value()).map_err(|error| DocumentError::Kind {
+    let misfits = misfits(schema.as_value(), value).map_err(|error| DocumentError::Kind {
         path: path.to_owned(),
         message: format!("its schema can't be used: {error}"),
     })?;
-    let errors: Vec<String> = validator
-        .iter_errors(value)
-        .take(MAX_ERRORS)
-        .map(|error| {
-            let at = error.instance_path().to_string();
-            let text: String = error.to_string().chars().take(300).collect();
-            format!("  {}: {text}", if at.is_empty() { "/" } else { &at })
-        })
-        .collect();
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(DocumentError::Schema {
-            path: path.to_owned(),
-            schema: schema_name,
-            errors,
-        })
+    if misfits.is_empty() {
+        return Ok(());
     }
+    Err(DocumentError::Schema {
+        path: path.to_owned(),
+        schema: schema_name,
+        errors: misfits.iter().map(|misfit| format!("  {misfit}")).collect(),
+    })
+}
+
+/// Where a value doesn't fit a schema, and why.
+pub(crate) fn misfits(schema: &Value, value: &Value) -> Result<Vec<String>, Box<jsonschema::ValidationError<'static>>> {
+    let validator = jsonschema::validator_for(schema)?;
+    let errors = validator.iter_errors(value).take(MAX_ERRORS);
+    let told = errors.map(|error| {
+        let at = error.instance_path().to_string();
+        let text: String = error.to_string().chars().take(300).collect();
+        format!("{}: {text}", if at.is_empty() { "/" } else { &at })
+    });
+    Ok(told.collect())
 }
 
 #[cfg(test)]
@@ -355,20 +365,5 @@ mod tests {
             );
         }
         assert!(parse(&text).is_err());
-    }
-
-    #[test]
-    fn the_published_schemas_are_these() {
-        for kind in DocumentKind::ALL {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/schemas/{}.json", kind.schema_name()));
-            let text = std::fs::read_to_string(&path).unwrap();
-            let published: Value = serde_json::from_str(&text).unwrap();
-            assert_eq!(
-                &published,
-                kind.schema().as_value(),
-                "run 'charter schema {}' and put it in docs/schemas",
-                kind.schema_name()
-            );
-        }
     }
 }

@@ -24,6 +24,7 @@ pub mod observe;
 pub mod overdue;
 pub mod planner;
 pub mod reporting;
+pub mod schemas;
 pub mod sealing;
 pub mod service;
 pub mod shutdown;

@@ -25,6 +25,7 @@ mod progress;
 mod render;
 mod replay;
 mod reputation;
+mod schema;
 mod serve;
 mod shares;
 mod standing;
@@ -47,7 +48,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use state::ids::{Channel, MemberId, ResourceName};
 
 use crate::demo::Demo;
-use crate::document::DocumentKind;
 use error::{CliError, Exit};
 
 /// Turns what organisations agree on a ledger into running infrastructure, and keeps it so.
@@ -278,12 +278,10 @@ enum Command {
     Thaw,
     /// Prints the version.
     Version,
-    /// Prints the JSON schema of a document.
-    #[command(hide = true)]
+    /// Prints a JSON schema: of a document, or of the spec of a kind of resource; without a name, the names of all.
     Schema {
-        /// Which document.
-        #[arg(value_parser = schema_kind)]
-        kind: Published,
+        /// Such as order, or machine/service.
+        name: Option<String>,
     },
     /// Runs one of the example's services.
     #[command(hide = true)]
@@ -312,45 +310,6 @@ enum LedgerCommand {
         #[command(flatten)]
         chaincode: ledger::External,
     },
-}
-
-/// A document with a published schema.
-#[derive(Clone, Copy, Debug)]
-enum Published {
-    /// One that is submitted.
-    Submitted(DocumentKind),
-    /// A channel document.
-    Channel,
-    /// The terms of a negotiation.
-    Terms,
-}
-
-impl Published {
-    fn schema(self) -> schemars::Schema {
-        match self {
-            Published::Submitted(kind) => kind.schema(),
-            Published::Channel => crate::fabric::document::schema(),
-            Published::Terms => crate::terms::schema(),
-        }
-    }
-}
-
-fn schema_kind(word: &str) -> Result<Published, String> {
-    if word == crate::fabric::document::SCHEMA_NAME {
-        return Ok(Published::Channel);
-    }
-    if word == crate::terms::SCHEMA_NAME {
-        return Ok(Published::Terms);
-    }
-    let submitted = DocumentKind::ALL.into_iter().find(|kind| kind.schema_name() == word);
-    submitted.map(Published::Submitted).ok_or_else(|| {
-        let names = DocumentKind::ALL.map(DocumentKind::schema_name).join(", ");
-        format!(
-            "one of {names}, {}, {}",
-            crate::fabric::document::SCHEMA_NAME,
-            crate::terms::SCHEMA_NAME
-        )
-    })
 }
 
 /// Runs the command line and gives the process's exit code.
@@ -456,10 +415,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
             output::line(&format!("charter {}", env!("CARGO_PKG_VERSION")));
             Ok(Exit::Clean)
         }
-        Command::Schema { kind } => {
-            output::json(&kind.schema())?;
-            Ok(Exit::Clean)
-        }
+        Command::Schema { name } => schema::run(name.as_deref()),
         Command::LibvirtHelper { uri, events } => {
             use crate::hypervisor::{Part, serve};
             // It blocks for as long as the C library does, and is alone in its process.

@@ -25,6 +25,7 @@ use crate::executor::StepResult;
 use crate::loaded::Heads;
 use crate::planner::Mode;
 use crate::planner::render::{Style, render};
+use crate::schemas;
 use crate::shutdown::Shutdown;
 use crate::workplace::Workplace;
 
@@ -54,6 +55,9 @@ pub(crate) async fn run(global: &Global, file: Option<&Path>, out: Option<&Path>
         for channel in channels {
             let (plan, denied) = match &document {
                 Some(document) => {
+                    // The member's own are in the plan.
+                    let others = document.resources().iter().filter(|resource| resource.owner != config.member);
+                    schemas::misfits(others).iter().for_each(|misfit| output::note(misfit));
                     let foreseen = preview(&looking(&config, &channel)?, document).await;
                     let foreseen = foreseen.map_err(|error| failed(&config, &channel, error))?;
                     if let Verdict::Awaits(clauses) = &foreseen.verdict {

@@ -13,12 +13,16 @@ use super::{Global, output, targets};
 use crate::config::Config;
 use crate::control::Control;
 use crate::document::Document;
+use crate::schemas;
 use crate::submission::{Present, Said, SubmissionError, Voice};
 use crate::workplace::Workplace;
 
 /// Submits a document for one member on one channel. An agreement is held to its clause on reputation first.
 pub(crate) async fn run(global: &Global, file: &Path, demand: &Demand) -> Result<Exit, CliError> {
     let document = Document::read(file).map_err(|error| CliError::new("nothing was submitted").because(error))?;
+    schemas::misfits(document.resources())
+        .iter()
+        .for_each(|misfit| output::note(misfit));
     let config = targets::one(global)?;
     let channel = targets::one_channel(global, &config)?;
     let access = Access::open(global).await?;

@@ -450,15 +450,4 @@ mod tests {
         let error = state::errors::chain(&ChannelDocument::read(&place.channel_file()).unwrap_err());
         assert!(error.contains("NodeOUs"), "{error}");
     }
-
-    #[test]
-    fn the_published_schema_is_this() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schemas/channel.json");
-        let published: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        assert_eq!(
-            &published,
-            schema().as_value(),
-            "run 'charter schema channel' and put it in docs/schemas"
-        );
-    }
 }

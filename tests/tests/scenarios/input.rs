@@ -162,7 +162,10 @@ fn what_only_the_machine_can_judge_is_denied_and_told_to_all() {
     let world = World::smart_city();
     let before = Outside::of(&world);
     let colour = file_with(json!({ "spec": { "content": "x", "colour": "red" } }));
-    world.submit("city", CHANNEL, &documents::order(vec![colour])).exits(0);
+    world.submit("city", CHANNEL, &documents::order(vec![colour])).exits(0).says(&[
+        "extra does not fit 'charter schema machine/file', and city's Charter will refuse it: ",
+        "'colour'",
+    ]);
     let machines = |world: &World| Outside::of(world).machines;
     let said = world.charter(&["plan", "--member", "city", "--channel", CHANNEL, "--detailed-exitcode"]);
     said.exits(3).says(&["extra", "unknown field `colour`"]);
