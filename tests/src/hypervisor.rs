@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::spaces;
 use crate::wait::until_within;
 
 /// The programs that it takes, from Debian's packages.
@@ -63,15 +64,7 @@ impl Hypervisor {
             eprintln!("missing: {}; nothing was tried on libvirt", missing.join(", "));
             return None;
         }
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("missing: root, which libvirtd needs; nothing was tried on libvirt");
-            return None;
-        }
-        let spaces = Command::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--mount-proc", "--net", "true"])
-            .status();
-        if !spaces.is_ok_and(|status| status.success()) {
-            eprintln!("missing: the right to namespaces (unshare); nothing was tried on libvirt");
+        if !spaces::allowed("nothing was tried on libvirt") {
             return None;
         }
         let folder = tempfile::Builder::new()

@@ -21,6 +21,7 @@ pub mod relay;
 pub mod repository;
 pub mod seed;
 pub mod serving;
+pub mod spaces;
 pub mod standing;
 pub mod tfc;
 pub mod tree;

@@ -33,13 +33,9 @@ pub(crate) fn program() -> Option<PathBuf> {
     named
 }
 
-/// Whether hosts can be made here; if not, one line says so.
+/// Whether hosts with users of their own can be made here; if not, one line says so.
 pub(crate) fn can_make_hosts() -> bool {
-    let root = std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
-    if !root {
-        eprintln!("missing: root, to make hosts with users of their own; nothing was tried on hosts");
-    }
-    root
+    tests::spaces::allowed("nothing was tried on hosts")
 }
 
 /// Makes scripts in the place of Ansible's programs.
