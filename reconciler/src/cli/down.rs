@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use embedded::LedgerError;
 use providers::machine::Machine;
 use providers::{Deleted, Orphan, Scope, Wanted};
 use state::git::Store;
@@ -15,12 +16,14 @@ use super::error::{CliError, Consent, Doing, Exit};
 use super::standing::{self, Standing};
 use super::{Global, access, output, story, targets, up};
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::view::ChannelView;
 use crate::workplace::registry;
 
 /// How long deleting may take before `down` gives up and leaves the data directory.
 const DEADLINE: Duration = Duration::from_secs(90);
+/// How long somebody is waited for who may just be ending.
+const ENDING: Duration = Duration::from_secs(5);
 /// How often what is going is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -43,14 +46,17 @@ pub(crate) async fn run(global: &Global, consent: Consent) -> Result<Exit, CliEr
     let mut held = Vec::new();
     for config in &configs {
         let control = Control::new(config.folder());
-        held.push(control.hold().map_err(|error| {
+        let hold = free(|| control.hold(), |error| matches!(error, ControlError::Held { .. })).await;
+        held.push(hold.map_err(|error| {
             CliError::new("nothing was deleted")
                 .because(error)
                 .next("stop charter up or charter serve first")
         })?);
     }
     // Held until the end: nobody starts a ledger on what is being deleted.
-    let ledger = embedded::Ledger::open(&access::ledger_folder(data_dir)).map_err(|error| {
+    let folder = access::ledger_folder(data_dir);
+    let open = free(|| embedded::Ledger::open(&folder), |error| matches!(error, LedgerError::Locked(_))).await;
+    let ledger = open.map_err(|error| {
         CliError::new("nothing was deleted")
             .because(error)
             .next("stop charter up or charter ledger serve first")
@@ -89,6 +95,17 @@ pub(crate) async fn run(global: &Global, consent: Consent) -> Result<Exit, CliEr
     remove(data_dir)?;
     output::note(&format!("deleted {} resources and {}", owned.len(), data_dir.display()));
     Ok(Exit::Clean)
+}
+
+/// Takes what one at a time may have, from somebody who may just be ending.
+async fn free<T, E>(mut take: impl FnMut() -> Result<T, E>, taken: fn(&E) -> bool) -> Result<T, E> {
+    let started = tokio::time::Instant::now();
+    loop {
+        match take() {
+            Err(error) if taken(&error) && started.elapsed() < ENDING => tokio::time::sleep(LOOK).await,
+            had => return had,
+        }
+    }
 }
 
 /// Makes sure that what a member's record says it owns can be looked at: on a disk that is not mounted, or from records that can't be

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tests::{World, documents, http, processes, until};
 
@@ -195,7 +196,7 @@ fn figures_are_in_the_format_that_they_claim() {
 #[test]
 fn two_charters_of_one_member_do_not_run_at_once() {
     let world = World::smart_city();
-    let ledger = world.ledger();
+    let mut ledger = world.ledger();
     let mut city = world.serve("city");
     let config = world.config("city").display().to_string();
     world
@@ -213,9 +214,16 @@ fn two_charters_of_one_member_do_not_run_at_once() {
     assert!(city.runs());
     // A killed one leaves no lock behind.
     city.kill();
-    let city = world.serve("city");
-    city.stop();
-    ledger.stop();
+    let mut city = world.serve("city");
+    // One that is just ending is waited for.
+    for one in [&ledger, &city] {
+        one.signal(Signal::TERM);
+    }
+    world.charter(&["down", "--yes"]).exits(0).says(&["deleted 12 resources"]);
+    until("both have ended", || match (city.runs(), ledger.runs()) {
+        (false, false) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
 }
 
 #[test]
