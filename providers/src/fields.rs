@@ -1,9 +1,11 @@
 //! Reading specifications: texts that may stand for values, and errors that show the line that is wrong.
 
+use std::collections::BTreeMap;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use state::ids::SecretName;
 use state::spec::Spec;
 
@@ -119,6 +121,24 @@ pub enum Variable {
     Data(Value),
     /// A secret's text.
     Secret(SecretName),
+}
+
+impl Variable {
+    /// The data of variables, as it is shown, and the secrets that stand for the others.
+    pub fn parted(variables: &BTreeMap<String, Self>) -> (Map<String, Value>, BTreeMap<String, SecretName>) {
+        let (mut data, mut secrets) = (Map::new(), BTreeMap::new());
+        for (name, variable) in variables {
+            match variable {
+                Self::Data(value) => {
+                    data.insert(name.clone(), shown(value));
+                }
+                Self::Secret(secret) => {
+                    secrets.insert(name.clone(), secret.clone());
+                }
+            }
+        }
+        (data, secrets)
+    }
 }
 
 impl<'de> Deserialize<'de> for Variable {

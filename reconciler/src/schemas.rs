@@ -20,26 +20,31 @@ pub fn all() -> BTreeMap<String, Value> {
         (fabric::document::SCHEMA_NAME.to_owned(), fabric::document::schema().to_value()),
         (terms::SCHEMA_NAME.to_owned(), terms::schema().to_value()),
     ];
-    let kinds = [
+    documents.into_iter().chain(more).chain(kinds()).collect()
+}
+
+/// Those of kinds.
+fn kinds() -> BTreeMap<String, Value> {
+    let all = [
         Machine::schemas(),
         Kubernetes::schemas(),
         Libvirt::schemas(),
         Terraform::schemas(),
         Ansible::schemas(),
     ];
-    let kinds = kinds.into_iter().flatten().map(|(kind, mut schema)| {
+    let named = all.into_iter().flatten().map(|(kind, mut schema)| {
         schema["title"] = Value::String(kind.to_string());
         (kind.to_string(), schema)
     });
-    documents.into_iter().chain(more).chain(kinds).collect()
+    named.collect()
 }
 
 /// The resources of a document whose specs don't fit what their kinds ask for, each with why. Kinds that nobody here knows are passed
 /// over. It is no judgement: that is their owners', whose Charters may be of other versions.
 pub fn misfits<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Vec<String> {
-    let all = all();
+    let kinds = kinds();
     let misfits = resources.into_iter().filter_map(|resource| {
-        let schema = all.get(resource.kind.as_str())?;
+        let schema = kinds.get(resource.kind.as_str())?;
         // A published schema can be used.
         let misfits = document::misfits(schema, &resource.spec.to_value())
             .ok()

@@ -29,13 +29,8 @@ pub(crate) async fn observe(site: &Arc<Site>, scope: &Scope, wanted: &[Wanted<'_
         ..Observed::default()
     };
     // All of them side by side: how many run is a matter of the configuration.
-    let mut looks = FuturesUnordered::new();
-    for one in wanted {
-        looks.push(named(site, scope, one));
-    }
-    while let Some((name, seen)) = looks.next().await {
-        observed.resources.insert(name, seen);
-    }
+    let looks: FuturesUnordered<_> = wanted.iter().map(|one| named(site, scope, one)).collect();
+    observed.resources = looks.collect().await;
     Ok(observed)
 }
 

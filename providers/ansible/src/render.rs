@@ -69,18 +69,7 @@ pub(crate) fn render(config: &AnsibleConfig, ordered: &Ordered) -> Rendered {
             RETIRE.to_owned()
         }
     });
-    let mut variables = Map::new();
-    let mut secrets = BTreeMap::new();
-    for (name, variable) in &spec.variables {
-        match variable {
-            Variable::Data(value) => {
-                variables.insert(name.clone(), shown(value));
-            }
-            Variable::Secret(secret) => {
-                secrets.insert(name.clone(), secret.clone());
-            }
-        }
-    }
+    let (variables, mut secrets) = Variable::parted(&spec.variables);
     for (index, host) in spec.hosts.values().enumerate() {
         if let Some(password) = &host.become_password {
             secrets.insert(become_variable(index), password.0.clone());

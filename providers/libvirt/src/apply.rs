@@ -373,7 +373,7 @@ impl Work<'_> {
         let differs = live.as_ref().is_none_or(|live| !wanted.differences(live).is_empty());
         if differs || live.as_ref().and_then(Label::of) != Some(label.clone()) {
             let xml = wanted.definition(self.origin, &label, self.seen.kvm, live.as_ref()).to_xml();
-            self.site.client.do_it(Ask::DefineDomain { xml }).await?;
+            self.on_kvm(Ask::DefineDomain { xml }).await?;
         }
         let name = || self.external.to_owned();
         if found.is_none_or(|domain| domain.autostart != spec.autostart) {
@@ -394,8 +394,17 @@ impl Work<'_> {
 
     async fn start(&self) -> Result<Option<String>, Hindrance> {
         self.site.asked.forget(self.external);
-        self.site.client.do_it(Ask::StartDomain(self.external.to_owned())).await?;
+        self.on_kvm(Ask::StartDomain(self.external.to_owned())).await?;
         Ok(None)
+    }
+
+    /// Has something done that KVM may refuse. That the host says it has it doesn't tell: where machines are nested, a processor like the
+    /// host's may not run.
+    async fn on_kvm(&self, ask: Ask) -> Result<(), Hindrance> {
+        match self.site.client.do_it(ask).await {
+            Err(Trouble::Refused(words)) if words.to_lowercase().contains("kvm") => Err(Hindrance::Kvm(words)),
+            done => Ok(done?),
+        }
     }
 
     /// Gives a running guest what its definition says by now: while it runs where that can be, else by another start if it may have one.
@@ -482,10 +491,6 @@ pub(crate) fn render(site: &Site, scope: &Scope, resource: &Resource) -> Result<
 
 impl From<Trouble> for Hindrance {
     fn from(trouble: Trouble) -> Self {
-        match trouble {
-            // That the host says it has it doesn't tell: where machines are nested, a processor like the host's may not run.
-            Trouble::Refused(words) if words.to_lowercase().contains("kvm") => Hindrance::Kvm(words),
-            trouble => Hindrance::Libvirt(chain(&trouble)),
-        }
+        Hindrance::Libvirt(chain(&trouble))
     }
 }

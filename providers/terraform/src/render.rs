@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use state::ids::SecretName;
 
-use providers::fields::{Variable, shown};
+use providers::fields::Variable;
 
 use crate::check::Ordered;
 use crate::config::TerraformConfig;
@@ -53,18 +53,7 @@ pub(crate) fn render(config: &TerraformConfig, workspace: &str, ordered: &Ordere
     configuration.insert("terraform".to_owned(), Value::Object(terraform));
     declare(&mut configuration, ordered);
 
-    let mut variables = Map::new();
-    let mut secrets = BTreeMap::new();
-    for (name, variable) in &spec.variables {
-        match variable {
-            Variable::Data(value) => {
-                variables.insert(name.clone(), shown(value));
-            }
-            Variable::Secret(secret) => {
-                secrets.insert(name.clone(), secret.clone());
-            }
-        }
-    }
+    let (variables, secrets) = Variable::parted(&spec.variables);
     Rendered {
         configuration: format!("{:#}\n", Value::Object(configuration)),
         variables: format!("{:#}\n", Value::Object(variables)),
