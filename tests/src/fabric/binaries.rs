@@ -2,10 +2,17 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Once;
+use std::time::Duration;
+
+use crate::command;
 
 /// The programs that a network is made with.
 const PROGRAMS: [&str; 5] = ["peer", "orderer", "configtxgen", "cryptogen", "osnadmin"];
+
+/// How long a program may take to tell its version.
+const VERSION: Duration = Duration::from_secs(30);
 
 /// Where Fabric's programs are.
 #[derive(Clone, Debug)]
@@ -46,6 +53,22 @@ impl Binaries {
     /// The folder that they are in.
     pub fn folder(&self) -> &Path {
         &self.0
+    }
+
+    /// The release that they are of, as `3.1.5`; none: they tell none.
+    ///
+    /// # Panics
+    /// When `peer` can't be run.
+    pub fn release(&self) -> Option<String> {
+        let mut version = Command::new(self.program("peer"));
+        version.arg("version");
+        let said = command::run(version, VERSION).exits(0).stdout;
+        let told = said.split("Version: ").nth(1)?.lines().next()?;
+        // Releases have been built with and without the letter.
+        let release = told.trim_start_matches('v');
+        release
+            .starts_with(|first: char| first.is_ascii_digit())
+            .then(|| release.to_owned())
     }
 
     /// The path of one.

@@ -92,12 +92,15 @@ impl<'a> Network<'a> {
         self.write("orderer/orderer.yaml", &yaml);
         let builder = self.folder.join("ccaas");
         builder::write(&builder);
+        let release = self.binaries.release();
+        let major = release.and_then(|release| release.split('.').next()?.parse().ok());
         for one in &self.organisations {
             let data = self.peer_folder(&one.member).join("data");
             let place = PeerPlace {
                 data: &data,
                 builder: &builder,
                 clients: self.clients,
+                major,
             };
             self.write(&format!("{}/core.yaml", one.member), &node::core_yaml(one, &place));
         }

@@ -111,6 +111,8 @@ pub(super) struct PeerPlace<'a> {
     pub(super) builder: &'a Path,
     /// Whom it lets speak to it.
     pub(super) clients: Clients,
+    /// The first number of its release, where it tells one.
+    pub(super) major: Option<u32>,
 }
 
 /// Which TLS clients peers let speak to them.
@@ -132,6 +134,12 @@ pub(super) fn core_yaml(organisation: &Organisation, place: &PeerPlace<'_>) -> S
     let (crypto, data, builder) = (crypto.display(), place.data.display(), place.builder.display());
     let chaincode_listen = super::ports::free();
     let certified = place.clients == Clients::Certified;
+    // What a release's own file has. A peer doesn't start with a filter that it doesn't know.
+    let window = if place.major.is_some_and(|major| major >= 3) {
+        ", { name: TimeWindowCheck }"
+    } else {
+        ""
+    };
     // Short intervals where a test would otherwise wait for gossip to notice what was killed.
     format!(
         "peer:
@@ -170,7 +178,7 @@ pub(super) fn core_yaml(organisation: &Organisation, place: &PeerPlace<'_>) -> S
   deliveryclient: {{ reconnectTotalTimeThreshold: 3600s, reConnectBackoffThreshold: 2s, connTimeout: 3s }}
   discovery: {{ enabled: true, authCacheEnabled: true, authCacheMaxSize: 1000, authCachePurgeRetentionRatio: 0.75 }}
   handlers:
-    authFilters: [{{ name: DefaultAuth }}, {{ name: ExpirationCheck }}]
+    authFilters: [{{ name: DefaultAuth }}, {{ name: ExpirationCheck }}{window}]
     decorators: [{{ name: DefaultDecorator }}]
     endorsers: {{ escc: {{ name: DefaultEndorsement }} }}
     validators: {{ vscc: {{ name: DefaultValidation }} }}
