@@ -26,6 +26,17 @@ pub enum Fault {
     Hang,
     /// A watch is told that its version is forgotten; what is no watch is passed on.
     Expire,
+    /// A watch is refused for good; what is no watch is passed on.
+    Forbid,
+    /// A watch is ended as soon as it is begun; what is no watch is passed on.
+    End,
+}
+
+impl Fault {
+    /// Whether it is for watches only.
+    fn of_watches(self) -> bool {
+        matches!(self, Self::Expire | Self::Forbid | Self::End)
+    }
 }
 
 /// He himself. He ends with this.
@@ -109,7 +120,8 @@ impl Drop for Between {
     }
 }
 
-fn status(code: u16, reason: &str, after: u64) -> String {
+fn status(code: StatusCode, reason: &str, after: u64) -> String {
+    let code = code.as_u16();
     let status = json!({
         "apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "spoilt by a test",
         "details": { "retryAfterSeconds": after },
@@ -122,25 +134,25 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     locked(&shared.seen).push(format!("{} {}", request.method(), request.uri()));
     let fault = {
         let mut faults = locked(&shared.faults);
-        let now = faults.front().is_some_and(|fault| *fault != Fault::Expire || watches);
+        let now = faults.front().is_some_and(|fault| watches || !fault.of_watches());
         if now { faults.pop_front() } else { None }
     };
+    let json = [(header::CONTENT_TYPE, "application/json")];
     match fault {
         Some(Fault::Refuse(code, after)) => {
-            let json = [
-                (header::CONTENT_TYPE, "application/json".to_owned()),
-                (header::RETRY_AFTER, after.to_string()),
-            ];
-            (code, json, status(code.as_u16(), "TooManyRequests", after)).into_response()
+            let after_so_long = [(header::RETRY_AFTER, after.to_string())];
+            (code, after_so_long, json, status(code, "TooManyRequests", after)).into_response()
         }
         Some(Fault::Hang) => {
             tokio::time::sleep(Duration::from_secs(3_600)).await;
             StatusCode::GATEWAY_TIMEOUT.into_response()
         }
         Some(Fault::Expire) => {
-            let event = format!("{{\"type\":\"ERROR\",\"object\":{}}}\n", status(410, "Expired", 0));
-            ([(header::CONTENT_TYPE, "application/json")], event).into_response()
+            let status = status(StatusCode::GONE, "Expired", 0);
+            (json, format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n")).into_response()
         }
+        Some(Fault::Forbid) => (StatusCode::FORBIDDEN, json, status(StatusCode::FORBIDDEN, "Forbidden", 0)).into_response(),
+        Some(Fault::End) => json.into_response(),
         None => passed(&shared, request)
             .await
             .unwrap_or_else(|why| (StatusCode::BAD_GATEWAY, why).into_response()),

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use futures::StreamExt;
 use kube::core::WatchEvent;
@@ -14,10 +15,14 @@ use serde_json::Value;
 use state::ids::ResourceName;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::live::{List, version};
 use crate::object::{self, ObjectId};
 use crate::server::{ApiKind, Server, Trouble};
+
+/// How long a watch lasts at least: what ends sooner isn't begun again at once.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// What a list is of: a scope, a kind, and a namespace where it isn't everywhere.
 type Key = (Scope, ApiKind, Option<String>);
@@ -171,23 +176,39 @@ impl Watches {
     }
 }
 
+/// How a watch ended.
+enum Ended {
+    /// The server ends each now and then.
+    Whole,
+    /// It didn't begin: the account may not watch, or the server has something else to do.
+    Refused(String),
+    /// It can't be followed any further from where it stood.
+    Broken(String),
+}
+
 /// Keeps a list up to date until nobody has it any more, or until the server has forgotten where it stood.
 async fn follow(server: Arc<Server>, (scope, kind, namespace): Key, mut from: String, kept: Weak<Kept>, news: Arc<News>) {
     let selector = object::selector(&scope);
+    let mut followed = false;
     loop {
-        match turn(&server, &kind, namespace.as_deref(), &selector, &mut from, &kept, &news).await {
-            // The server ends a watch now and then.
-            Ok(()) if kept.strong_count() > 0 => {}
-            Ok(()) => return,
-            Err(why) => {
-                tracing::debug!(%kind, why, "a watch ended: its kind is listed again");
-                if let Some(kept) = kept.upgrade() {
-                    kept.alive.store(false, Ordering::Release);
-                    news.rings.notify_one();
-                }
-                return;
-            }
+        let began = Instant::now();
+        let ended = turn(&server, &kind, namespace.as_deref(), &selector, &mut from, &kept, &news).await;
+        let Some(list) = kept.upgrade() else { return };
+        if let Ended::Refused(why) | Ended::Broken(why) = &ended {
+            tracing::debug!(%kind, why, "a watch ended: its kind is listed again");
+            list.alive.store(false, Ordering::Release);
         }
+        drop(list);
+        // Who is refused from the first looks at his interval, as if nothing were watched: he would be refused at once, again and again.
+        if !followed && matches!(ended, Ended::Refused(_)) {
+            return;
+        }
+        tokio::time::sleep_until(began + SHORT).await;
+        if !matches!(ended, Ended::Whole) {
+            news.rings.notify_one();
+            return;
+        }
+        followed = true;
     }
 }
 
@@ -200,27 +221,27 @@ async fn turn(
     from: &mut String,
     kept: &Weak<Kept>,
     news: &News,
-) -> Result<(), String> {
-    let events = server
-        .watch(kind, namespace, selector, from)
-        .await
-        .map_err(|trouble| state::errors::chain(&trouble))?;
+) -> Ended {
+    let events = match server.watch(kind, namespace, selector, from).await {
+        Ok(events) => events,
+        Err(trouble) => return Ended::Refused(state::errors::chain(&trouble)),
+    };
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
-        let Some(kept) = kept.upgrade() else { return Ok(()) };
-        let event: WatchEvent<Value> = event.map_err(|error| error.to_string())?;
+        let Some(kept) = kept.upgrade() else { break };
         match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+            Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                 version(&object).clone_into(from);
                 news.take(kept.list.put(object, |_, _| true));
             }
-            WatchEvent::Deleted(object) => {
+            Ok(WatchEvent::Deleted(object)) => {
                 version(&object).clone_into(from);
                 news.take(kept.list.remove(&object));
             }
-            WatchEvent::Bookmark(bookmark) => *from = bookmark.metadata.resource_version,
-            WatchEvent::Error(status) => return Err(status.message),
+            Ok(WatchEvent::Bookmark(bookmark)) => *from = bookmark.metadata.resource_version,
+            Ok(WatchEvent::Error(status)) => return Ended::Broken(status.message),
+            Err(error) => return Ended::Broken(error.to_string()),
         }
     }
-    Ok(())
+    Ended::Whole
 }

@@ -298,35 +298,6 @@ fn a_server_that_has_too_much_to_do_is_left_alone_for_as_long_as_it_asks() {
 }
 
 #[test]
-fn a_watch_that_has_expired_lists_again() {
-    let Some(mut stage) = Stage::without_controllers() else { return };
-    let between = stage.between(true);
-    let web = manifest("web", &[config_map("web", &json!({ "a": "1" }))]);
-    stage.runtime.block_on(async {
-        assert!(matches!(stage.apply(&web).await, Ok(Applied::Done { .. })));
-        let wanted = [Wanted::of(&web)];
-        let look = async || {
-            between.seen();
-            let seen = stage.provider.observe(&scope(), &wanted).await.resources.remove(&web.name).unwrap();
-            // A watch is asked for by a task of its own, now or later.
-            let lists = |one: &&String| one.contains("/configmaps?") && !one.contains("watch=true");
-            let lists = between.seen().iter().filter(lists).count();
-            (seen.in_sync(), lists)
-        };
-        // The account may list its namespace, which is found out first.
-        assert_eq!(look().await, (true, 2));
-        between.spoil(&[Fault::Expire]);
-        // Who waits is woken, for what was kept can't be relied on any more.
-        stage.provider.changed(&scope()).await;
-        assert_eq!(between.left(), 0);
-        stage.admin.merge(CONFIG_MAPS, "web", &json!({ "data": { "a": "2" } })).await;
-        assert_eq!(look().await, (false, 1), "what happened in between is seen");
-        let _ = tokio::time::timeout(std::time::Duration::ZERO, stage.provider.changed(&scope())).await;
-        assert_eq!(look().await, (false, 0), "and it is watched again");
-    });
-}
-
-#[test]
 fn kinds_of_ones_own_come_with_their_definition_and_go_with_it() {
     let Some(stage) = Stage::new() else { return };
     stage.runtime.block_on(async {
