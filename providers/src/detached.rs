@@ -1,16 +1,17 @@
 //! Programs that outlive Charter: each in a session of its own, with its output in files, so that it goes on to its end when Charter
 //! doesn't, and the next Charter finds it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::ExitStatus;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use process_wrap::tokio::{CommandWrap, ProcessSession};
-use procfs::process::Process;
+use procfs::process::{Process, Stat};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -23,14 +24,15 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const GRACE: Duration = Duration::from_secs(30);
 /// The most of what a program says that is read, in bytes.
 const MAX_OUTPUT: u64 = 32 * 1024 * 1024;
-/// The file that names a run while it goes on.
+/// The file that says what goes on. It stands before anything does, and may outlast it.
 const RUN: &str = "run.json";
+/// The file that a run has as its standard input, and nobody else has: by it its processes are found, whoever has died meanwhile. It is
+/// empty.
+const INPUT: &str = "run.input";
 
-/// A process, told apart from another one of the same number.
+/// What goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct RunId {
-    pid: i32,
-    ticks: u64,
+struct Begun {
     what: String,
     /// When it has to be done, in seconds since 1970.
     until: u64,
@@ -98,33 +100,40 @@ pub enum RunError {
 
 /// What an earlier Charter has started in a working directory and still goes on.
 pub fn going_on(folder: &Path) -> Option<String> {
-    let run = lives(folder)?;
+    let (run, processes) = lives(folder)?;
     let late = now().saturating_sub(run.until);
+    let first = processes.first()?;
     if late > 0 {
-        let signal = if late > GRACE.as_secs() { Signal::KILL } else { Signal::INT };
-        stop(Some(run.pid), signal);
-        return Some(format!(
-            "{} of before takes too long, and is stopped (process {})",
-            run.what, run.pid
-        ));
+        stop(&processes, if late > GRACE.as_secs() { Signal::KILL } else { Signal::INT });
+        return Some(format!("{} of before takes too long, and is stopped (process {first})", run.what));
     }
-    Some(format!("{} of before still goes on (process {})", run.what, run.pid))
+    Some(format!("{} of before still goes on (process {first})", run.what))
 }
 
-/// The run in a working directory, while it goes on.
-fn lives(folder: &Path) -> Option<RunId> {
+/// The run in a working directory and its processes, while there are any.
+fn lives(folder: &Path) -> Option<(Begun, Vec<i32>)> {
     let bytes = fs::read(folder.join(RUN)).ok()?;
-    let run: RunId = serde_json::from_slice(&bytes).ok()?;
-    let lives = Process::new(run.pid)
-        .and_then(|process| process.stat())
-        .is_ok_and(|stat| stat.starttime == run.ticks && stat.state != 'Z');
-    lives.then_some(run)
+    let run: Begun = serde_json::from_slice(&bytes).ok()?;
+    let processes = reading(&folder.join(INPUT));
+    (!processes.is_empty()).then_some((run, processes))
+}
+
+/// The processes whose standard input is a file, the one that was started before those that it has started.
+fn reading(path: &Path) -> Vec<i32> {
+    let same = |one: &fs::Metadata, other: &fs::Metadata| (one.dev(), one.ino()) == (other.dev(), other.ino());
+    let Ok(file) = fs::metadata(path) else { return Vec::new() };
+    // What isn't ours can't be looked at.
+    let has_it = |process: &Process| fs::metadata(format!("/proc/{}/fd/0", process.pid())).is_ok_and(|input| same(&input, &file));
+    let all = procfs::process::all_processes().into_iter().flatten().flatten();
+    let mut found: Vec<Stat> = all.filter(has_it).filter_map(|process| process.stat().ok()).collect();
+    found.sort_by_key(|stat| (stat.session != stat.pid, stat.starttime, stat.pid));
+    found.into_iter().map(|stat| stat.pid).collect()
 }
 
 /// Asks what goes on in a working directory to stop, or ends it at once.
 pub fn interrupt(folder: &Path, at_once: bool) {
-    if let Some(run) = lives(folder) {
-        stop(Some(run.pid), if at_once { Signal::KILL } else { Signal::INT });
+    if let Some((_, processes)) = lives(folder) {
+        stop(&processes, if at_once { Signal::KILL } else { Signal::INT });
     }
 }
 
@@ -145,6 +154,8 @@ pub async fn run(run: &Run<'_>) -> Result<Ended, RunError> {
             (file.try_clone()?, file)
         }
     };
+    let input = run.folder.join(INPUT);
+    fs::write(&input, "")?;
     let mut command = tokio::process::Command::new(run.program);
     command
         .args(run.arguments.iter().map(OsStr::new))
@@ -152,9 +163,32 @@ pub async fn run(run: &Run<'_>) -> Result<Ended, RunError> {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
         .envs(run.environment)
-        .stdin(Stdio::null())
+        .stdin(File::open(&input)?)
         .stdout(said)
         .stderr(complained);
+    // Whoever comes after a death finds it from its first moment on.
+    let begun = Begun {
+        what: run.what.to_owned(),
+        until: now() + run.deadline.as_secs(),
+    };
+    let note = run.folder.join(RUN);
+    fs::write(&note, serde_json::to_vec(&begun).map_err(io::Error::from)?)?;
+    let done = ended(run, command).await;
+    let _ = fs::remove_file(&note);
+    let code = done?.code();
+    let (output, complaints) = match run.log {
+        None => (read(&out, run.what)?, read(&err, run.what)?),
+        Some(_) => (Vec::new(), Vec::new()),
+    };
+    Ok(Ended {
+        code,
+        output,
+        complaints: String::from_utf8_lossy(&complaints).into_owned(),
+    })
+}
+
+/// Starts a program, and waits for its end until it has to be done.
+async fn ended(run: &Run<'_>, command: tokio::process::Command) -> Result<ExitStatus, RunError> {
     let started = CommandWrap::from(command).wrap(ProcessSession).spawn();
     let mut child = started
         .map_err(|source| RunError::Start {
@@ -162,48 +196,30 @@ pub async fn run(run: &Run<'_>) -> Result<Ended, RunError> {
             source,
         })?
         .into_inner();
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-    let id = pid.and_then(|pid| Process::new(pid).ok()?.stat().ok()).map(|stat| RunId {
-        pid: stat.pid,
-        ticks: stat.starttime,
-        what: run.what.to_owned(),
-        until: now() + run.deadline.as_secs(),
-    });
-    if let Some(id) = &id {
-        fs::write(run.folder.join(RUN), serde_json::to_vec(id).map_err(io::Error::from)?)?;
+    let own: Vec<i32> = child.id().and_then(|pid| i32::try_from(pid).ok()).into_iter().collect();
+    if let Ok(status) = tokio::time::timeout(run.deadline, child.wait()).await {
+        return Ok(status?);
     }
-    let status = match tokio::time::timeout(run.deadline, child.wait()).await {
-        Ok(status) => status?,
-        Err(_) => {
-            stop(pid, Signal::INT);
-            if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
-                stop(pid, Signal::KILL);
-                let _ = child.wait().await;
-            }
-            return Err(RunError::Late {
-                what: run.what.to_owned(),
-                seconds: run.deadline.as_secs(),
-            });
-        }
-    };
-    let _ = fs::remove_file(run.folder.join(RUN));
-    let (output, complaints) = match run.log {
-        None => (read(&out, run.what)?, read(&err, run.what)?),
-        Some(_) => (Vec::new(), Vec::new()),
-    };
-    Ok(Ended {
-        code: status.code(),
-        output,
-        complaints: String::from_utf8_lossy(&complaints).into_owned(),
+    stop(&own, Signal::INT);
+    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+        stop(&own, Signal::KILL);
+        let _ = child.wait().await;
+    }
+    Err(RunError::Late {
+        what: run.what.to_owned(),
+        seconds: run.deadline.as_secs(),
     })
 }
 
-fn stop(pid: Option<i32>, signal: Signal) {
-    // It is a child that nobody has waited for, or was just seen to be the one that was started: its number is its own.
-    let Some(pid) = pid else { return };
-    // Who is asked gently ends what it has started itself. Who isn't can't: they are found before it is gone.
-    let all = if signal == Signal::KILL { descendants(pid) } else { Vec::new() };
-    for pid in std::iter::once(pid).chain(all).filter_map(Pid::from_raw) {
+/// Asks a run to stop, whose first process comes first, or ends all of it.
+fn stop(processes: &[i32], signal: Signal) {
+    // They are children that nobody has waited for, or were just seen to be those that were started: their numbers are their own.
+    let all = match signal {
+        // Who isn't asked can't end what he has started himself: that is found before he is gone.
+        Signal::KILL => processes.iter().flat_map(|pid| [vec![*pid], descendants(*pid)].concat()).collect(),
+        _ => processes.iter().take(1).copied().collect::<BTreeSet<i32>>(),
+    };
+    for pid in all.into_iter().filter_map(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
 }

@@ -256,13 +256,17 @@ fn what_is_killed_in_the_middle_is_run_again_and_what_outlives_charter_is_taken_
         Observation::Pending { why, .. } => assert!(why.contains("web1: waits"), "{why}"),
         other => panic!("{other:?}"),
     }
-    let run: Value = serde_json::from_slice(&std::fs::read(stage.work(&site).join("run.json")).unwrap()).unwrap();
-    let pid = run["pid"].as_i64().unwrap();
-    tests::processes::kill(i32::try_from(pid).unwrap());
-    until("it is seen that it is gone", || match stage.see(&site) {
-        Observation::Pending { why, .. } => Err(why),
-        other => Ok(other),
+    until("nothing of it is left", || {
+        match providers::detached::going_on(&stage.work(&site)) {
+            Some(words) => {
+                let (_, process) = words.split_once("(process ").unwrap();
+                tests::processes::kill(process.trim_end_matches(')').parse().unwrap());
+                Err(words)
+            }
+            None => Ok(()),
+        }
     });
+    assert!(!matches!(stage.see(&site), Observation::Pending { .. }));
     let why = stage.apply(&site).unwrap_err();
     assert!(why.contains("it was ended before it was done (web1: waits (0 done))"), "{why}");
     // What it was given is gone with it.
@@ -280,6 +284,10 @@ fn what_is_killed_in_the_middle_is_run_again_and_what_outlives_charter_is_taken_
     });
     assert_eq!(stage.hosts[0].text("begun").unwrap().lines().count(), 2);
     assert!(stage.hosts[0].text("done").is_some());
+    // Who dies while he clears up, or before he begins, leaves secrets to the next look.
+    let given = stage.work(&site).join("given");
+    std::fs::create_dir(&given).unwrap();
+    assert!(stage.see(&site).in_sync() && !given.exists());
 }
 
 #[test]
