@@ -109,6 +109,12 @@ pub(crate) fn digest(rendered: &Rendered, texts: &Texts) -> Result<Digest, Hindr
 pub(crate) fn settle(site: &Site, external: &str) -> Result<Option<String>, Hindrance> {
     let begun = |record: &Record| record.begun.as_ref().map(|begun| begun.purpose);
     let Some(purpose) = site.records.get(external)?.as_ref().and_then(begun) else {
+        // Who died between taking a run in and clearing up after it, or before it began, has left what it was given.
+        if site.folder(external).join(GIVEN).exists()
+            && let Some(_held) = hold::try_hold(&site.locks(), external)?
+        {
+            clear(&site.folder(external))?;
+        }
         return Ok(None);
     };
     // Whoever has begun it has the lock until it is taken in; what has outlived him goes on without.
@@ -420,12 +426,15 @@ fn take(site: &Site, external: &str, record: &mut Record, hindrance: Option<Hind
             .map(|host| (host, Clean { digest: begun.digest, at }))
             .collect();
     }
-    // What it was given, and what it has told, is of no use any more.
-    for name in [GIVEN, KEYS, EVENTS, "cp", "output", "complaints"] {
-        remove(&folder.join(name))?;
-    }
     site.records.put(external, record)?;
-    Ok(())
+    Ok(clear(&folder)?)
+}
+
+/// Removes what a run was given and what it has told: it is of no use any more. What says that there is some goes last.
+fn clear(folder: &Path) -> io::Result<()> {
+    [KEYS, EVENTS, "cp", "output", "complaints", GIVEN]
+        .iter()
+        .try_for_each(|name| remove(&folder.join(name)))
 }
 
 /// What it gives: what plays have set, and the host keys that were not pinned or are known by now.
