@@ -111,7 +111,8 @@ impl<'a> Directory<'a> {
 
     /// Asks the engine what it is.
     async fn asked(&self) -> Result<Version, Hindrance> {
-        let folder = self.site.config.folder.join("engine");
+        // Another Charter of this member's may ask, too.
+        let folder = self.site.config.folder.join(format!("engine.{}", std::process::id()));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let environment = BTreeMap::from([("CHECKPOINT_DISABLE".to_owned(), "1".to_owned())]);
         let run = Run {
@@ -123,7 +124,9 @@ impl<'a> Directory<'a> {
             deadline: self.site.config.deadline(),
             log: None,
         };
-        let ended = detached::run(&run).await?;
+        let ended = detached::run(&run).await;
+        let _ = fs::remove_dir_all(&folder);
+        let ended = ended?;
         let said = Version::read(&ended.output).filter(|_| ended.code == Some(0));
         said.ok_or_else(|| Hindrance::Invalid("the engine doesn't say which one it is".to_owned()))
     }
