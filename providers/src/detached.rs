@@ -30,6 +30,14 @@ const RUN: &str = "run.json";
 /// empty.
 const INPUT: &str = "run.input";
 
+/// The file of what it says.
+pub const OUTPUT: &str = "output";
+/// The file of what it complains of.
+pub const COMPLAINTS: &str = "complaints";
+
+/// The names of all that a run's notes are.
+pub const NOTES: [&str; 4] = [RUN, INPUT, OUTPUT, COMPLAINTS];
+
 /// What goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Begun {
@@ -42,8 +50,11 @@ struct Begun {
 pub struct Run<'a> {
     /// The program: a path, or a name that is looked for where programs are.
     pub program: &'a Path,
-    /// The working directory. One run at a time goes on in it.
+    /// The working directory.
     pub folder: &'a Path,
+    /// Where it is written down, and what it says is kept: the working directory, or beside it where that may have files of any name. One
+    /// run at a time goes on by it.
+    pub notes: &'a Path,
     /// In words, for whoever waits for it.
     pub what: &'a str,
     /// Its arguments.
@@ -98,9 +109,9 @@ pub enum RunError {
     Folder(#[from] io::Error),
 }
 
-/// What an earlier Charter has started in a working directory and still goes on.
-pub fn going_on(folder: &Path) -> Option<String> {
-    let (run, processes) = lives(folder)?;
+/// What an earlier Charter has started by these notes and still goes on.
+pub fn going_on(notes: &Path) -> Option<String> {
+    let (run, processes) = lives(notes)?;
     let late = now().saturating_sub(run.until);
     let first = processes.first()?;
     if late > 0 {
@@ -110,11 +121,11 @@ pub fn going_on(folder: &Path) -> Option<String> {
     Some(format!("{} of before still goes on (process {first})", run.what))
 }
 
-/// The run in a working directory and its processes, while there are any.
-fn lives(folder: &Path) -> Option<(Begun, Vec<i32>)> {
-    let bytes = fs::read(folder.join(RUN)).ok()?;
+/// The run that stands in notes and its processes, while there are any.
+fn lives(notes: &Path) -> Option<(Begun, Vec<i32>)> {
+    let bytes = fs::read(notes.join(RUN)).ok()?;
     let run: Begun = serde_json::from_slice(&bytes).ok()?;
-    let processes = reading(&folder.join(INPUT));
+    let processes = reading(&notes.join(INPUT));
     (!processes.is_empty()).then_some((run, processes))
 }
 
@@ -130,9 +141,9 @@ fn reading(path: &Path) -> Vec<i32> {
     found.into_iter().map(|stat| stat.pid).collect()
 }
 
-/// Asks what goes on in a working directory to stop, or ends it at once.
-pub fn interrupt(folder: &Path, at_once: bool) {
-    if let Some((_, processes)) = lives(folder) {
+/// Asks what goes on by these notes to stop, or ends it at once.
+pub fn interrupt(notes: &Path, at_once: bool) {
+    if let Some((_, processes)) = lives(notes) {
         stop(&processes, if at_once { Signal::KILL } else { Signal::INT });
     }
 }
@@ -144,8 +155,8 @@ pub fn now() -> u64 {
 
 /// Runs a program to its end. Who is dropped while waiting leaves it running: the next one finds it by [`going_on`].
 pub async fn run(run: &Run<'_>) -> Result<Ended, RunError> {
-    let out = run.folder.join("output");
-    let err = run.folder.join("complaints");
+    let out = run.notes.join(OUTPUT);
+    let err = run.notes.join(COMPLAINTS);
     // What it says may hold secrets.
     let (said, complained) = match run.log {
         None => (private(&out)?, private(&err)?),
@@ -154,7 +165,7 @@ pub async fn run(run: &Run<'_>) -> Result<Ended, RunError> {
             (file.try_clone()?, file)
         }
     };
-    let input = run.folder.join(INPUT);
+    let input = run.notes.join(INPUT);
     fs::write(&input, "")?;
     let mut command = tokio::process::Command::new(run.program);
     command
@@ -171,7 +182,7 @@ pub async fn run(run: &Run<'_>) -> Result<Ended, RunError> {
         what: run.what.to_owned(),
         until: now() + run.deadline.as_secs(),
     };
-    let note = run.folder.join(RUN);
+    let note = run.notes.join(RUN);
     fs::write(&note, serde_json::to_vec(&begun).map_err(io::Error::from)?)?;
     let done = ended(run, command).await;
     let _ = fs::remove_file(&note);
@@ -262,6 +273,7 @@ mod tests {
         Run {
             program: Path::new("/bin/sh"),
             folder,
+            notes: folder,
             what: "the plan",
             arguments,
             environment,

@@ -21,8 +21,13 @@ pub fn is_plain(path: &str) -> bool {
     path.len() <= 200 && path.split('/').count() <= 8 && path.split('/').all(part)
 }
 
-/// Reads the files that an order names, from the folder that this setting of `charter.toml` names.
-pub fn read(setting: &str, folder: Option<&Path>, wanted: &BTreeMap<String, String>) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {
+/// Reads the files that an order names, from the folder that this setting of `charter.toml` names. Some names are taken.
+pub fn read(
+    setting: &str,
+    folder: Option<&Path>,
+    wanted: &BTreeMap<String, String>,
+    taken: impl Fn(&str) -> bool,
+) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {
     let mut files = BTreeMap::new();
     if wanted.is_empty() {
         return Ok(files);
@@ -39,6 +44,11 @@ pub fn read(setting: &str, folder: Option<&Path>, wanted: &BTreeMap<String, Stri
         if !is_plain(path) {
             return Err(wrong(format!(
                 "files: {path:?} is no name of a file: letters, digits, '.', '-' and '_', below the folder"
+            )));
+        }
+        if taken(path) {
+            return Err(wrong(format!(
+                "files: {path:?} is a name that Charter writes, or that is read unseen: give the file another one"
             )));
         }
         let unread = |why: String| {
@@ -74,16 +84,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("main.yml"), "a: 1").unwrap();
         let digest = Digest::of(b"a: 1").hex();
-        let said =
-            |folder: Option<&Path>, path: &str, digest: &str| match read("x.files", folder, &[(path.to_owned(), digest.to_owned())].into())
-            {
+        let said = |folder: Option<&Path>, path: &str, digest: &str| {
+            let wanted = [(path.to_owned(), digest.to_owned())].into();
+            match read("x.files", folder, &wanted, |path| path == "ours.yml") {
                 Ok(files) => String::from_utf8(files[path].clone()).unwrap(),
                 Err(Refusal::Wrong(why) | Refusal::Denied(why)) => why,
-            };
+            }
+        };
         let here = Some(folder.path());
         assert_eq!(said(here, "main.yml", &digest), "a: 1");
         assert!(said(here, "main.yml", "0").contains(&format!("its SHA-256 is {digest}, and the order's is 0")));
         assert!(said(None, "main.yml", &digest).contains("name one with x.files"));
+        assert!(said(here, "ours.yml", &digest).contains("is a name that Charter writes"));
         assert!(said(here, "gone.yml", &digest).contains("can't be read"));
         for bad in ["../main.yml", "/main.yml", ".hidden", "a//b", "a b.yml", "a/.git/x", ""] {
             assert!(said(here, bad, &digest).contains("is no name of a file"), "{bad}");

@@ -13,6 +13,8 @@ use providers::refusal::{Refusal, denied, wrong};
 use crate::config::{AnsibleConfig, is_host};
 use crate::files::{self, Files};
 use crate::plays::{self, Reader};
+use crate::render::{PLAYBOOK, RETIRE};
+use crate::run::is_own;
 use crate::spec::{Connection, PlaybookSpec, Way};
 
 /// The output under which host keys are told that were learnt.
@@ -39,7 +41,12 @@ pub(crate) fn read(config: &AnsibleConfig, resource: &Resource) -> Result<Ordere
         )),
     };
     let checked = read.map_err(Refusal::Wrong).and_then(|spec| {
-        let files = digests::read("ansible.playbooks", config.playbooks.as_deref(), &spec.files)?;
+        let written = [
+            (PLAYBOOK, !spec.plays.is_empty()),
+            (RETIRE, spec.retire.as_ref().is_some_and(|retire| !retire.plays.is_empty())),
+        ];
+        let taken = |path: &str| is_own(path) || written.contains(&(path, true));
+        let files = digests::read("ansible.playbooks", config.playbooks.as_deref(), &spec.files, taken)?;
         check(config, &spec, &files)?;
         keys_are_told(resource, &spec)?;
         Ok(Ordered { spec, files })
@@ -313,7 +320,7 @@ mod tests {
 
     fn said(change: impl Fn(&mut Value)) -> String {
         let config: AnsibleConfig = serde_json::from_value(json!({
-            "hosts": ["10.0.0.0/8"], "modules": ["copy"], "roles": ["geer.nginx"], "collections": ["a.b"],
+            "hosts": ["10.0.0.0/8"], "modules": ["copy"], "roles": ["geer.nginx"], "collections": ["a.b"], "playbooks": "/nowhere",
         }))
         .unwrap();
         let mut spec = json!({
@@ -381,6 +388,18 @@ mod tests {
             ),
             (said(|spec| spec["collections"] = json!({ "a": "1.0.0" })), "collections/a"),
             (said(|spec| spec["files"] = json!({ "x.yml": "0" })), "ansible.playbooks"),
+            (
+                said(|spec| spec["files"] = json!({ "plugins/callback/charter.py": "0" })),
+                "\"plugins/callback/charter.py\" is a name that Charter writes",
+            ),
+            (
+                said(|spec| spec["files"] = json!({ "ansible.cfg": "0" })),
+                "is a name that Charter writes",
+            ),
+            (
+                said(|spec| spec["files"] = json!({ "playbook.yml": "0" })),
+                "is a name that Charter writes",
+            ),
             (said(|spec| spec["outputs"] = json!(["host_keys"])), "outputs"),
             (said(|spec| spec["nothing"] = json!(1)), "unknown field"),
         ] {

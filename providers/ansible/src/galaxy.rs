@@ -81,6 +81,7 @@ pub(crate) async fn install(site: &Site, external: &str, folder: &Path, wanted: 
         let ended = detached::run(&Run {
             program: &program,
             folder,
+            notes: folder,
             what: &what,
             arguments,
             environment: &environment,

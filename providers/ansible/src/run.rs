@@ -19,7 +19,7 @@ use state::ids::{OutputName, SecretName};
 use state::locked::Locked;
 use state::resource::Outputs;
 
-use providers::detached::{self, Run, RunError, now};
+use providers::detached::{self, COMPLAINTS, OUTPUT, Run, RunError, now};
 use providers::hold;
 use providers::records::private;
 use providers::secrets::masked;
@@ -27,7 +27,7 @@ use providers::secrets::masked;
 use crate::check::{HOST_KEYS, is_host_key};
 use crate::events::{Told, line};
 use crate::record::{Begun, Clean, Failed, Purpose, Record, Retiring, Seen, Standing};
-use crate::render::{CONNECTION, INVENTORY, KEYS, KNOWN_HOSTS, Rendered, VARIABLES, data};
+use crate::render::{CONNECTION, INVENTORY, KEYS, KNOWN_HOSTS, REQUIREMENTS, Rendered, SSH, VARIABLES, data};
 use crate::{Hindrance, Site, galaxy, version};
 
 /// How long one call waits for a run. It goes on afterwards.
@@ -47,6 +47,29 @@ const PLUGINS: [(&str, &str); 2] = [
     ("plugins/inventory/charter.py", include_str!("plugins/inventory/charter.py")),
     ("plugins/callback/charter.py", include_str!("plugins/callback/charter.py")),
 ];
+
+/// Whether a path is one of what Charter writes into a working directory beside an order's files.
+pub(crate) fn is_own(path: &str) -> bool {
+    const OWN: [&str; 15] = [
+        INVENTORY,
+        VARIABLES,
+        CONNECTION,
+        SSH,
+        REQUIREMENTS,
+        KNOWN_HOSTS,
+        KEYS,
+        GIVEN,
+        EVENTS,
+        GUARD,
+        CONFIG,
+        galaxy::FOLDER,
+        "plugins",
+        "home",
+        "cp",
+    ];
+    let first = path.split('/').next().unwrap_or(path);
+    OWN.iter().chain(&detached::NOTES).any(|own| *own == first)
+}
 
 /// What became of a run that was waited for.
 #[derive(Debug)]
@@ -245,6 +268,7 @@ async fn carried_out(
     let ended = detached::run(&Run {
         program: &site.config.playbook,
         folder: &folder,
+        notes: &folder,
         what: purpose.words(),
         arguments: &arguments,
         environment: &environment,
@@ -432,7 +456,7 @@ fn take(site: &Site, external: &str, record: &mut Record, hindrance: Option<Hind
 
 /// Removes what a run was given and what it has told: it is of no use any more. What says that there is some goes last.
 fn clear(folder: &Path) -> io::Result<()> {
-    [KEYS, EVENTS, "cp", "output", "complaints", GIVEN]
+    [KEYS, EVENTS, "cp", OUTPUT, COMPLAINTS, GIVEN]
         .iter()
         .try_for_each(|name| remove(&folder.join(name)))
 }
@@ -467,7 +491,7 @@ fn learn(folder: &Path, record: &mut Record) -> io::Result<()> {
 fn complaints(folder: &Path) -> String {
     let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
     let secrets: BTreeMap<String, String> = serde_json::from_str(&read(&format!("{GIVEN}/{SECRETS}"))).unwrap_or_default();
-    let text: String = [read("complaints"), read("output")].join(" ");
+    let text: String = [read(COMPLAINTS), read(OUTPUT)].join(" ");
     let text: String = text.chars().take(64 * 1024).collect();
     let short = line(&masked(&text, &secrets), MAX_WORDS);
     match short.is_empty() {

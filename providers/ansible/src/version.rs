@@ -30,6 +30,7 @@ async fn ask(site: &Site) -> Result<(u64, u64), Hindrance> {
     let ended = detached::run(&Run {
         program: &site.config.playbook,
         folder: &folder,
+        notes: &folder,
         what: "ansible-playbook --version",
         arguments: &["--version"],
         environment: &environment,

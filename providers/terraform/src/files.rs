@@ -5,8 +5,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use providers::detached::NOTES;
 use providers::digests::{self, is_plain};
 use providers::refusal::{Refusal, wrong};
+
+use crate::local::{APPLIED, LAID, PLANNED};
+use crate::render::CONFIGURATION;
 
 /// The files of a configuration, by their paths.
 pub(crate) type Files = BTreeMap<String, String>;
@@ -15,19 +19,24 @@ pub(crate) type Files = BTreeMap<String, String>;
 fn is_taken(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
-    path == crate::render::CONFIGURATION
-        || ends(&[".tfvars", ".tfvars.json", ".tofu", ".tofu.json", ".hcl", ".tfstate", ".tfplan"])
+    [CONFIGURATION, PLANNED, APPLIED, LAID].contains(&path)
+        || NOTES.contains(&path)
+        || ends(&[
+            ".tfvars",
+            ".tfvars.json",
+            ".tofu",
+            ".tofu.json",
+            ".hcl",
+            ".tfstate",
+            ".tfplan",
+            ".next",
+        ])
         || ends(&["override.tf", "override.tf.json"])
 }
 
 /// Reads the files that an order names.
 pub(crate) fn read(folder: Option<&Path>, wanted: &BTreeMap<String, String>) -> Result<Files, Refusal> {
-    if let Some(bad) = wanted.keys().find(|path| is_taken(path)) {
-        return Err(wrong(format!(
-            "files: {bad:?} is a name that Charter writes, or that an engine reads unseen"
-        )));
-    }
-    let files = digests::read("terraform.configurations", folder, wanted)?;
+    let files = digests::read("terraform.configurations", folder, wanted, is_taken)?;
     let text = |(path, bytes): (String, Vec<u8>)| match String::from_utf8(bytes) {
         Ok(text) => Ok((path, text)),
         Err(_) => Err(wrong(format!("files/{path} is no text"))),
@@ -133,8 +142,18 @@ mod tests {
             said(here, "main.tf", &digest),
             json!([["main.tf", { "output": { "a": { "value": 1 } } }]]).to_string()
         );
-        for bad in ["a.auto.tfvars", "x_override.tf", "override.tf", "a.tofu", "main.tf.json"] {
-            assert!(said(here, bad, &digest).contains("an engine reads unseen"), "{bad}");
+        for bad in [
+            "a.auto.tfvars",
+            "x_override.tf",
+            "override.tf",
+            "a.tofu",
+            "main.tf.json",
+            "applied.kept",
+            "laid.kept.next",
+            "output",
+            "run.input",
+        ] {
+            assert!(said(here, bad, &digest).contains("is a name that Charter writes"), "{bad}");
         }
     }
 }

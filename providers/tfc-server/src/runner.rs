@@ -36,8 +36,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// The files of a run.
 pub(crate) struct Files {
-    /// Where the engine works.
+    /// What was unpacked, where the engine works.
     work: PathBuf,
+    /// What says that it works. Not there: a configuration may have files of any name.
+    notes: PathBuf,
     pub(crate) plan_log: PathBuf,
     pub(crate) apply_log: PathBuf,
     pub(crate) plan_json: PathBuf,
@@ -47,6 +49,7 @@ pub(crate) fn files(shared: &Shared, run: &Run) -> Files {
     let folder = shared.path(&["runs", &run.id]);
     Files {
         work: folder.join("work"),
+        notes: folder.join("notes"),
         plan_log: folder.join("plan.log"),
         apply_log: folder.join("apply.log"),
         plan_json: folder.join("plan.json"),
@@ -90,7 +93,7 @@ fn hold(workspace: &mut Workspace, run: &Run, lock: Lock) {
 
 /// Asks the engine of a run to stop, or ends it.
 pub(crate) fn interrupt(shared: &Shared, id: &str, at_once: bool) {
-    detached::interrupt(&shared.path(&["runs", id, "work"]), at_once);
+    detached::interrupt(&shared.path(&["runs", id, "notes"]), at_once);
 }
 
 /// Makes runs, for ever.
@@ -231,7 +234,9 @@ fn end(shared: &Shared, run: &Run, phase: Phase, done: Result<Status, Failed>) {
     };
     let _ = say(files.log(phase), END);
     if status.is_final() {
-        let _ = fs::remove_dir_all(&files.work);
+        for folder in [&files.work, &files.notes] {
+            let _ = fs::remove_dir_all(folder);
+        }
     }
     if let Err(error) = to(&mut shared.store(), &run.id, status) {
         tracing::error!(run = run.id, %error, "a run can't be written down");
@@ -291,16 +296,8 @@ async fn plan(shared: &Shared, run: &Run) -> Result<Status, Failed> {
     replace(&folder.join("charter_override.tf.json"), here.to_string().as_bytes())?;
     let given = give(shared, &folder, run, &variables)?;
     let log = &files.plan_log;
-    suits(shared, &files.work, &given, run, &workspace).await?;
-    let said = engine(
-        shared,
-        &files.work,
-        &folder,
-        &given,
-        &["init", "-input=false", "-no-color"],
-        Some(log),
-    )
-    .await?;
+    suits(shared, &files, &given, run, &workspace).await?;
+    let said = engine(shared, &files, &folder, &given, &["init", "-input=false", "-no-color"], Some(log)).await?;
     if said.code != Some(0) {
         return Err(Failed::Engine(String::new()));
     }
@@ -323,13 +320,13 @@ async fn plan(shared: &Shared, run: &Run) -> Result<Status, Failed> {
     arguments.extend(options.target_addrs.iter().flatten().map(|address| format!("-target={address}")));
     arguments.extend(options.replace_addrs.iter().flatten().map(|address| format!("-replace={address}")));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let said = engine(shared, &files.work, &folder, &given, &arguments, Some(log)).await?;
+    let said = engine(shared, &files, &folder, &given, &arguments, Some(log)).await?;
     let has_changes = match said.code {
         Some(0) => false,
         Some(2) => true,
         _ => return Err(Failed::Engine(String::new())),
     };
-    let shown = engine(shared, &files.work, &folder, &given, &["show", "-json", "-no-color", PLAN], None).await?;
+    let shown = engine(shared, &files, &folder, &given, &["show", "-json", "-no-color", PLAN], None).await?;
     if shown.code != Some(0) {
         return Err(Failed::Engine(shown.complaints));
     }
@@ -353,14 +350,14 @@ async fn plan(shared: &Shared, run: &Run) -> Result<Status, Failed> {
 }
 
 /// Holds the server's engine to the version that a run, or its workspace, asks for.
-async fn suits(shared: &Shared, work: &Path, given: &Given, run: &Run, workspace: &Workspace) -> Result<(), Failed> {
+async fn suits(shared: &Shared, files: &Files, given: &Given, run: &Run, workspace: &Workspace) -> Result<(), Failed> {
     let of_workspace = workspace.settings.get("terraform-version").and_then(Value::as_str);
     let wanted = run.options.terraform_version.as_deref().or(of_workspace);
     // «latest» and constraints leave the choice to the server.
     let exact = |version: &&str| version.starts_with(|c: char| c.is_ascii_digit()) && !version.contains([' ', ',', '*']);
     let Some(wanted) = wanted.filter(exact) else { return Ok(()) };
     let asked = || async {
-        let said = engine(shared, work, work, given, &["version"], None).await?;
+        let said = engine(shared, files, &files.work, given, &["version"], None).await?;
         Ok::<_, RunError>(cli::Version::read(&said.output))
     };
     let is = shared.engine.get_or_try_init(asked).await?;
@@ -389,7 +386,7 @@ async fn apply(shared: &Shared, run: &Run) -> Result<Status, Failed> {
     let folder = working_directory(&files.work, &workspace)?;
     let given = give(shared, &folder, run, &variables)?;
     let arguments = ["apply", "-input=false", "-no-color", PLAN];
-    let said = engine(shared, &files.work, &folder, &given, &arguments, Some(&files.apply_log)).await;
+    let said = engine(shared, &files, &folder, &given, &arguments, Some(&files.apply_log)).await;
     // Whatever came of it: what it has made is in its state.
     keep_state(shared, run, &folder)?;
     match said?.code {
@@ -423,7 +420,7 @@ fn keep_state(shared: &Shared, run: &Run, folder: &Path) -> Result<(), Failed> {
 async fn recover(shared: &Shared, id: &str) {
     let Some(run) = shared.store().runs.get(id).cloned() else { return };
     let files = files(shared, &run);
-    while going_on(&files.work).is_some() {
+    while going_on(&files.notes).is_some() {
         tokio::time::sleep(PAUSE).await;
     }
     let phase = if run.status == Status::Applying {
@@ -519,7 +516,7 @@ fn engine_config(shared: &Shared) -> io::Result<PathBuf> {
 
 async fn engine(
     shared: &Shared,
-    work: &Path,
+    files: &Files,
     folder: &Path,
     given: &Given,
     arguments: &[&str],
@@ -528,9 +525,11 @@ async fn engine(
     let change = format!("-chdir={}", folder.display());
     let mut all = vec![change.as_str()];
     all.extend(arguments);
+    fs::create_dir_all(&files.notes)?;
     let process = Process {
         program: &shared.settings.engine,
-        folder: work,
+        folder: &files.work,
+        notes: &files.notes,
         what: "a run",
         arguments: &all,
         environment: &given.environment,

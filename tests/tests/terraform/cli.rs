@@ -26,6 +26,9 @@ resource "terraform_data" "station" {
 output "size" {
   value = terraform_data.station.output
 }
+output "notes" {
+  value = file("run.json")
+}
 "#;
 
 /// A working directory of somebody's.
@@ -39,6 +42,8 @@ impl<'a> Desk<'a> {
         let folder = stage.path("desk");
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(folder.join("main.tf"), CONFIGURATION).unwrap();
+        // The server keeps a file of this name for itself.
+        std::fs::write(folder.join("run.json"), "somebody's own").unwrap();
         let services = json!({ "tfe.v2": format!("{}/api/v2/", stage.direct()) });
         let services: Vec<String> = services
             .as_object()
@@ -87,6 +92,7 @@ fn the_command_line_works_with_the_server() {
         "1 added, 0 changed, 0 destroyed",
     );
     desk.says(&["output", "-raw", "size"], "small");
+    desk.says(&["output", "-raw", "notes"], "somebody's own");
     desk.says(
         &["plan", "-input=false", "-no-color", "-var=size=large", "-out=kept"],
         "0 to add, 1 to change, 0 to destroy",

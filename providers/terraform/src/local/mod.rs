@@ -12,7 +12,7 @@ use state::event::Position;
 use state::ids::SecretName;
 use state::resource::Outputs;
 
-use providers::detached::{self, Run, going_on};
+use providers::detached::{self, OUTPUT, Run, going_on};
 use providers::records::replace;
 
 use crate::cli::{self, TERRAFORM, TOFU, Version};
@@ -26,13 +26,13 @@ use crate::{Hindrance, Site};
 
 /// The file of a saved plan, and that with the digest of what it is a plan for.
 const PLAN: &str = "saved.tfplan";
-const PLANNED: &str = "saved.json";
+pub(crate) const PLANNED: &str = "saved.json";
 /// The state, where it is kept beside the configuration.
 const STATE: &str = "terraform.tfstate";
 
 /// What was applied last, and the paths of the order's own files that are there, under names that the engine doesn't read.
-const APPLIED: &str = "applied.kept";
-const LAID: &str = "laid.kept";
+pub(crate) const APPLIED: &str = "applied.kept";
+pub(crate) const LAID: &str = "laid.kept";
 
 /// A working directory.
 pub(crate) struct Directory<'a> {
@@ -118,6 +118,7 @@ impl<'a> Directory<'a> {
         let run = Run {
             program: self.program,
             folder: &folder,
+            notes: &folder,
             what: "the engine's version",
             arguments: &["version"],
             environment: &environment,
@@ -181,6 +182,7 @@ impl<'a> Directory<'a> {
         let run = Run {
             program: self.program,
             folder: &self.folder,
+            notes: &self.folder,
             what,
             arguments,
             environment: &environment,
@@ -290,7 +292,7 @@ impl Workspace for Directory<'_> {
         }
         let plan = EnginePlan::read(&shown.said.output).map_err(Hindrance::Invalid)?;
         // It may hold secrets: nobody needs it any more.
-        let _ = fs::remove_file(self.folder.join("output"));
+        let _ = fs::remove_file(self.folder.join(OUTPUT));
         if ended.code == Some(0) {
             self.forget_plan()?;
             return Ok(Outcome::Same(plan));
@@ -310,7 +312,7 @@ impl Workspace for Directory<'_> {
         let ended = self.run("the application", &arguments).await;
         self.forget_plan()?;
         let ended = ended?;
-        let _ = fs::remove_file(self.folder.join("output"));
+        let _ = fs::remove_file(self.folder.join(OUTPUT));
         match ended.code {
             Some(0) => Ok(None),
             _ if ended.said.words().contains("Saved plan is stale") => Ok(Some(crate::STALE.to_owned())),
@@ -324,7 +326,7 @@ impl Workspace for Directory<'_> {
 
     async fn outputs(&self, _record: &mut Record) -> Result<Outputs, Hindrance> {
         let ended = self.run("the outputs", &["output", "-json", "-no-color"]).await?;
-        let _ = fs::remove_file(self.folder.join("output"));
+        let _ = fs::remove_file(self.folder.join(OUTPUT));
         match ended.code {
             Some(0) => plan::read_outputs(&ended.said.output).map_err(Hindrance::Invalid),
             _ => Err(ended.failed("output")),
