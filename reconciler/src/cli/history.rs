@@ -39,7 +39,7 @@ impl Entry {
         Self {
             time: Timestamp::clamped(info.author.seconds),
             said_on,
-            block: info.trailer("Ledger-Block").and_then(|block| block.parse().ok()),
+            block: block(info),
             tx: info.trailer("Ledger-Tx").map(str::to_owned),
             member: info.author.name.clone(),
             what: info.title().to_owned(),
@@ -209,9 +209,13 @@ fn resolve(global: &Global, word: &str) -> Result<(String, DesiredState), CliErr
         .next("name a channel (smart-city-1), a channel at a block (smart-city-1@7), or a commit of a desired ref"))
 }
 
+/// The number of the block that a commit comes from.
+pub(crate) fn block(info: &CommitInfo) -> Option<u64> {
+    info.trailer("Ledger-Block")?.parse().ok()
+}
+
 fn at_block(store: &Store, newest: CommitId, block: u64) -> Result<Option<CommitId>, CliError> {
-    let number = |info: &CommitInfo| info.trailer("Ledger-Block").and_then(|number| number.parse::<u64>().ok());
-    find(store, newest, |info| number(info).is_some_and(|number| number <= block))
+    find(store, newest, |info| self::block(info).is_some_and(|number| number <= block))
 }
 
 #[derive(Serialize)]

@@ -12,6 +12,7 @@ use state::paths;
 
 use super::access::Access;
 use super::error::{CliError, Doing, Exit};
+use super::history::block;
 use super::{Format, Global, output, targets};
 use crate::config::Config;
 use crate::control::Control;
@@ -23,7 +24,7 @@ use crate::view::ChannelView;
 enum Match {
     /// Both are at the same commit, or neither is there.
     Identical,
-    /// The store has not taken in everything, and what it has is the same history.
+    /// The store has not taken in everything, and what it has is the same history; of one that begins later it has nothing.
     Behind,
     /// The store has nothing where the ledger has something.
     Missing,
@@ -127,10 +128,17 @@ fn heads(store: &Store, channel: &Channel) -> Result<Heads, CliError> {
 
 /// Compares what references named, before they were replayed, with the replayed ones.
 fn rows(member: &MemberId, present: &Heads, fresh: &Store) -> Result<Vec<Row>, CliError> {
+    let taken = present
+        .values()
+        .flatten()
+        .filter_map(|head| blocks(fresh, *head, 1).ok()?.max())
+        .max();
     let row = |(reference, store): (&String, &Option<CommitId>)| {
         let ledger = fresh.head(reference).doing("cannot read the replayed store")?;
         let standing = match (*store, ledger) {
             (store, ledger) if store == ledger => Match::Identical,
+            // One whose first block is still to come has nothing to name.
+            (None, Some(newest)) if taken.is_some() && blocks(fresh, newest, usize::MAX)?.min() > taken => Match::Behind,
             (None, _) => Match::Missing,
             // A store that is behind the ledger is no other history: its head has to be among the replayed commits.
             (Some(found), Some(newest)) if holds(fresh, newest, found)? => Match::Behind,
@@ -146,6 +154,12 @@ fn rows(member: &MemberId, present: &Heads, fresh: &Store) -> Result<Vec<Row>, C
         })
     };
     present.iter().map(row).collect()
+}
+
+/// The numbers of the blocks that a history's newest commits come from, at most so many of them.
+fn blocks(fresh: &Store, newest: CommitId, most: usize) -> Result<impl Iterator<Item = u64>, CliError> {
+    let all = fresh.log(newest, None, most).doing("cannot read the replayed history")?;
+    Ok(all.into_iter().filter_map(|info| block(&info)))
 }
 
 fn holds(fresh: &Store, newest: CommitId, found: CommitId) -> Result<bool, CliError> {

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use tests::{World, documents, http, tree, until};
+use serde_json::json;
+use tests::{World, documents, example, http, tree, until};
 
 /// The address of `/healthz` and `/metrics`, from what `serve` says.
 pub(crate) fn telemetry(said: &str) -> String {
@@ -178,6 +179,36 @@ fn a_ledger_that_was_reset_freezes_the_channel_and_deletes_nothing() {
         .charter(&["replay", "--compare", "--member", "city"])
         .exits(2)
         .says(&["DIFFERENT"]);
+    ledger.stop();
+}
+
+#[test]
+fn a_store_that_was_away_before_the_first_report_has_lost_nothing() {
+    let agreement = example::agreement(&json!({ "from": "2026-01-01T00:00:00Z" }), &json!({}));
+    let world = example::of_one_channel("smart-city-1", &example::CITY_AND_BREEZE, &agreement, &[]);
+    let ledger = world.ledger();
+    for member in ["city", "breeze"] {
+        world.charter(&["reconcile", "--member", member]).exits(0);
+    }
+    let store = world.store("breeze");
+    let (desired, reported) = ("refs/heads/desired/smart-city-1", "refs/heads/reported/smart-city-1");
+    let before = store.refs();
+    store.git(&["update-ref", "-d", reported]).exits(0);
+    world
+        .charter(&["replay", "--compare", "--member", "breeze"])
+        .exits(0)
+        .says(&["identical as far as it goes"]);
+    let ended = world.charter(&["replay", "--member", "breeze"]).exits(0);
+    assert!(!ended.stderr.contains("the old store"), "{ended}");
+    assert_eq!(store.refs(), before);
+    // Without what came first something is lost, and the store is made anew.
+    store.git(&["update-ref", "-d", desired]).exits(0);
+    world
+        .charter(&["replay", "--compare", "--member", "breeze"])
+        .exits(2)
+        .says(&["missing"]);
+    world.charter(&["replay", "--member", "breeze"]).exits(0).says(&["the old store"]);
+    world.charter(&["replay", "--compare"]).exits(0);
     ledger.stop();
 }
 
