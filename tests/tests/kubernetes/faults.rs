@@ -266,11 +266,8 @@ fn a_role_that_a_binding_has_already_is_immutable() {
 
 #[test]
 fn a_server_that_has_too_much_to_do_is_left_alone_for_as_long_as_it_asks() {
-    let Some(mut stage) = Stage::without_controllers() else { return };
-    let between = stage.between(true);
-    let web = manifest("web", &[config_map("web", &json!({ "a": "1" }))]);
+    let Some((stage, between, web)) = Stage::watched() else { return };
     stage.runtime.block_on(async {
-        assert!(matches!(stage.apply(&web).await, Ok(Applied::Done { .. })));
         let wanted = [Wanted::of(&web)];
         for (code, why) in [(StatusCode::TOO_MANY_REQUESTS, "429"), (StatusCode::INTERNAL_SERVER_ERROR, "500")] {
             // Long enough for what is looked at meanwhile on a machine that has much to do.

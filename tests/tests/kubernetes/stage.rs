@@ -119,6 +119,16 @@ impl Stage {
         between
     }
 
+    /// A stage without controllers whose provider watches through somebody, and a manifest of a config map `web` that it has applied.
+    pub(crate) fn watched() -> Option<(Self, Between, Resource)> {
+        let mut stage = Self::without_controllers()?;
+        let between = stage.between(true);
+        let web = manifest("web", &[config_map("web", &json!({ "a": "1" }))]);
+        let applied = stage.runtime.block_on(stage.apply(&web));
+        assert!(matches!(applied, Ok(Applied::Done { .. })), "{applied:?}");
+        Some((stage, between, web))
+    }
+
     /// Gives the provider a secret.
     pub(crate) fn secret(&self, name: &str, value: &str) {
         use std::os::unix::fs::PermissionsExt;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use providers::{Applied, Provider, Wanted};
+use providers::{Provider, Wanted};
 use serde_json::json;
 use state::observation::Observation;
 use state::resource::Resource;
@@ -96,11 +96,8 @@ fn a_pass_that_changes_nothing_reads_nothing_and_misses_nothing() {
 
 #[test]
 fn a_watch_that_has_expired_lists_again() {
-    let Some(mut stage) = Stage::without_controllers() else { return };
-    let between = stage.between(true);
-    let web = manifest("web", &[config_map("web", &json!({ "a": "1" }))]);
+    let Some((stage, between, web)) = Stage::watched() else { return };
     stage.runtime.block_on(async {
-        assert!(matches!(stage.apply(&web).await, Ok(Applied::Done { .. })));
         let wanted = [Wanted::of(&web)];
         let look = async || {
             between.seen();
@@ -125,11 +122,8 @@ fn a_watch_that_has_expired_lists_again() {
 
 #[test]
 fn a_watch_that_is_refused_or_ends_at_once_is_not_asked_for_again_and_again() {
-    let Some(mut stage) = Stage::without_controllers() else { return };
-    let between = stage.between(true);
-    let web = manifest("web", &[config_map("web", &json!({ "a": "1" }))]);
+    let Some((stage, between, web)) = Stage::watched() else { return };
     stage.runtime.block_on(async {
-        assert!(matches!(stage.apply(&web).await, Ok(Applied::Done { .. })));
         let wanted = [Wanted::of(&web)];
         let asked = |watch: bool| {
             let all = between.seen();
