@@ -50,7 +50,7 @@ const PLUGINS: [(&str, &str); 2] = [
 
 /// Whether a path is one of what Charter writes into a working directory beside an order's files.
 pub(crate) fn is_own(path: &str) -> bool {
-    const OWN: [&str; 15] = [
+    const OWN: &[&str] = &[
         INVENTORY,
         VARIABLES,
         CONNECTION,
@@ -330,9 +330,7 @@ fn prepare(folder: &Path, start: &Start<'_>, record: &mut Record) -> io::Result<
     // One line for each host; those without one are seen for the first time.
     let known = record.host_keys.iter().map(|(host, key)| format!("{host} {key}\n"));
     write(&folder.join(KNOWN_HOSTS), known.collect::<String>().as_bytes())?;
-    for name in [GIVEN, KEYS, EVENTS, "cp"] {
-        remove(&folder.join(name))?;
-    }
+    clear(folder)?;
     for name in [GIVEN, KEYS, "cp", "home"] {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder.join(name))?;
     }
